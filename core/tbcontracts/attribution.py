@@ -1,0 +1,58 @@
+"""Who is calling: the current agent, the hold that is open already, and names nobody knows.
+
+Both travel in context variables, so they follow tasks and `asyncio.gather`, but not a plain thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from difflib import get_close_matches
+from typing import Any
+
+_agents: ContextVar[Mapping[int, str]] = ContextVar("tbcontracts_agents")
+_calls: ContextVar[Mapping[int, Any]] = ContextVar("tbcontracts_calls")
+_NO_AGENTS: Mapping[int, str] = {}
+_NO_CALLS: Mapping[int, Any] = {}
+
+
+def current_agent(owner: object) -> str | None:
+    """Return who is acting now, for one manager."""
+    agents = _agents.get(_NO_AGENTS)
+    return agents.get(id(owner))
+
+
+@contextmanager
+def acting_as(owner: object, agent: str) -> Iterator[None]:
+    """Make `agent` the current agent of a manager, inside the block."""
+    token = _agents.set({**_agents.get(_NO_AGENTS), id(owner): agent})
+    try:
+        yield
+    finally:
+        _agents.reset(token)
+
+
+def current_call(owner: object) -> Any:
+    """Return the call of a manager that an outer layer holds budget for, or None.
+
+    One call, one hold: an inner layer that finds one here does not hold again.
+    """
+    return _calls.get(_NO_CALLS).get(id(owner))
+
+
+@contextmanager
+def calling(owner: object, call: Any) -> Iterator[None]:
+    """Make `call` the one that inner layers find, inside the block."""
+    token = _calls.set({**_calls.get(_NO_CALLS), id(owner): call})
+    try:
+        yield
+    finally:
+        _calls.reset(token)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that looks most like this one, if any does."""
+    by_fold = {other.casefold(): other for other in known}
+    found = get_close_matches(name.casefold(), list(by_fold), n=1)
+    return by_fold[found[0]] if found else None

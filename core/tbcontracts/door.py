@@ -1,0 +1,295 @@
+"""What both doors of the manager share: commands from what callers give, answers from replies.
+
+The synchronous methods (`manager.py`) and the awaited ones (`manager_async.py`) differ only in how
+they wait for the store.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from tbcontracts import attribution, commands
+from tbcontracts.books import AccountView, Statement
+from tbcontracts.checks import check_amount, check_name, check_score, check_seconds, cut_note
+from tbcontracts.commands import Denied, Granted, Posted, Refuse, Reply, Reserve
+from tbcontracts.contract import BudgetContract
+from tbcontracts.engine import Engine
+from tbcontracts.errors import BudgetExceededError, UnknownAgentError
+from tbcontracts.ids import new_id
+from tbcontracts.refusals import refusal
+from tbcontracts.settings import Settings, check_scope, expand_scope
+from tbcontracts.sizing import CallShape, HoldSize, Unbounded, expected_size, strict_size
+from tbcontracts.tokens import best_counter
+from tbcontracts.usage import Usage
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from tbcontracts.manager import BudgetManager
+    from tbcontracts.stores.base import Store
+
+# The store ends a hold whose owner vanished. In one process an owner cannot vanish alone, so there
+# the limit is the longest that a call may take.
+HOLD_TTL_S = 1_800.0
+UNATTRIBUTED = "(unattributed)"
+
+
+class Door:
+    """A manager without its methods that touch the store."""
+
+    _engine: Engine
+    _scope: str
+    _outer: tuple[BudgetManager, str] | None
+
+    def scope(self, path: str) -> Self:
+        """Return a manager for other books under the same contracts; does no I/O.
+
+        Args:
+            path: The whole name of the books, not relative to this manager's; it may hold periods.
+        """
+        view = copy.copy(self)
+        view._scope = check_scope(path)
+        return view
+
+    @property
+    def contracts(self) -> Mapping[str, BudgetContract]:
+        """All contracts by agent; read-only."""
+        return MappingProxyType(self._engine.contracts)
+
+    @property
+    def settings(self) -> Settings:
+        """How this manager behaves."""
+        return self._engine.settings
+
+    @property
+    def store(self) -> Store:
+        """Where the books are."""
+        return self._engine.store
+
+    @property
+    def scope_name(self) -> str:
+        """The name of the books, with its periods filled in."""
+        if "{" not in self._scope:
+            return self._scope
+        return expand_scope(self._scope, self._engine.store.now())
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What makes two managers the same: contracts and store, scope, and the outer manager."""
+        return (self._engine, self._scope, self._outer)
+
+    @property
+    def current_agent(self) -> str | None:
+        """The agent that `acting_as` names here, if any."""
+        return attribution.current_agent(self._engine)
+
+    @property
+    def current_call(self) -> Any:
+        """The call that an outer layer holds budget for here, or None."""
+        return attribution.current_call(self._engine)
+
+    def calling(self, call: Any) -> Any:
+        """Make `call` the one that inner layers find, inside a `with` block."""
+        return attribution.calling(self._engine, call)
+
+    def count_text(self, text: str) -> int:
+        """Count the tokens of a text, as holds are sized."""
+        return best_counter()(text)
+
+    def learn(self, agent: str, output_tokens: int) -> None:
+        """Note how long a measured answer was, for the size of later holds."""
+        self._engine.forecast(agent).add(output_tokens)
+
+    def weighed(self, usage: int | Usage, what: str) -> tuple[int, Usage | None]:
+        """Return what a usage takes of a budget, and its buckets if it has any."""
+        if isinstance(usage, Usage):
+            return usage.weigh(self.settings.count), usage
+        return check_amount(usage, what), None
+
+    def _known(self, name: str) -> str:
+        """Return a name in its one spelling.
+
+        Raises:
+            UnknownAgentError: It has no contract.
+        """
+        return self._engine.contract(check_name(name)).agent_name
+
+    def _reserve_command(
+        self, name: str, tokens: int, key: str | None, ttl_s: float | None
+    ) -> Reserve:
+        agent = self._known(name)
+        if key is not None:
+            check_name(key, "key")
+        return Reserve(
+            agent=agent,
+            amount=check_amount(tokens, f"The hold for agent {agent!r}"),
+            hold_id=new_id(),
+            ttl_s=HOLD_TTL_S if ttl_s is None else check_seconds(ttl_s, "ttl_s of a hold"),
+            key=key,
+            enforcement=self.settings.enforcement,
+        )
+
+    def _outer_command(self, command: Reserve, outer: BudgetManager, agent: str) -> Reserve:
+        """Return the hold on an outer manager's agent that goes with a hold."""
+        return command._replace(
+            agent=agent,
+            hold_id=new_id(),
+            leave=0,
+            track=False,
+            enforcement=outer.settings.enforcement,
+        )
+
+    def _charge_command(
+        self, name: str, tokens_or_usage: int | Usage, note: str, key: str | None
+    ) -> commands.Charge:
+        agent = self._known(name)
+        amount, usage = self.weighed(tokens_or_usage, f"The usage of agent {agent!r}")
+        if key is not None:
+            check_name(key, "key")
+        return commands.Charge(agent, amount, usage, cut_note(note), key)
+
+    def _call_command(
+        self, agent: str | None, shape: CallShape
+    ) -> tuple[Reserve | Refuse, HoldSize | Unbounded]:
+        """Return the hold for an LLM call and its size, or the refusal and its reason."""
+        name, track = self._account_for(agent)
+        enforcement = self.settings.enforcement
+        observed = enforcement == "observe"
+        contract = self._engine.contracts.get(name)
+        expected = expected_size(shape, contract, self._engine.forecast(name))
+        refused: Unbounded | None = None
+        size: HoldSize | Unbounded = expected
+        if track and self.settings.denies_unattributed:
+            refused = _unattributed(name, self._engine.contracts)
+            code = "unattributed"
+        elif enforcement == "strict":
+            size = strict_size(shape, contract)
+            refused = size if isinstance(size, Unbounded) else None
+            code = "unbounded"
+        if refused is not None and not observed:
+            return Refuse(name, expected.tokens, code, track=track), refused
+        assert isinstance(size, HoldSize)
+        command = Reserve(
+            name, size.tokens, new_id(), HOLD_TTL_S, None, 0, size.sizing, enforcement, track
+        )
+        return command, size
+
+    def _account_for(self, agent: str | None) -> tuple[str, bool]:
+        """Return whose account pays for a call, and whether that name has no contract."""
+        found = agent if agent is not None else self.current_agent
+        name = UNATTRIBUTED if found is None else check_name(found)
+        if name in self._engine.contracts:
+            return name, False
+        unattributed = self.settings.unattributed
+        if isinstance(unattributed, BudgetContract):
+            return unattributed.agent_name, False
+        if not self.settings.denies_unattributed:
+            self._engine.warn_once(f"unattributed {name}", _no_contract(name, self.contracts))
+        return name, True
+
+    def granted(self, reply: Reply, scope: str, sizing: str) -> Granted:
+        """Return a reply that grants.
+
+        Raises:
+            BudgetExceededError: It does not.
+        """
+        if isinstance(reply, Denied):
+            raise refusal(reply, scope, self._engine.contracts.get(reply.agent), sizing)
+        assert isinstance(reply, Granted)
+        return reply
+
+    def _refusal(self, reply: Reply, size: Unbounded) -> BudgetExceededError:
+        """Return the error for a call that was refused before the books were asked."""
+        assert isinstance(reply, Denied)
+        return BudgetExceededError(
+            reply.agent,
+            reply.requested,
+            reply.available,
+            code=reply.code,
+            reason=f"A call of agent {reply.agent!r} is not sent. {size.reason}",
+            scope=self.scope_name,
+            remedy=size.remedy,
+        )
+
+    def _uncovered(self, posted: Posted) -> Posted:
+        """Return a charge that was covered.
+
+        Raises:
+            BudgetExceededError: It was posted, and left an overdraft. In observe mode it is not
+                raised.
+        """
+        if not posted.overdraft or self.settings.enforcement == "observe":
+            return posted
+        agent, scope = posted.agent, self.scope_name
+        raise BudgetExceededError(
+            agent,
+            posted.amount,
+            max(0, posted.amount - posted.overdraft),
+            code="overdraft",
+            scope=scope,
+            reason=(
+                f"Agent {agent!r} used {posted.amount:,} tokens; they are on the books of scope "
+                f"{scope!r}, but {posted.overdraft:,} are not covered, and block its next call."
+            ),
+            remedy=f"What helps: manager.top_up({agent!r}, {posted.overdraft}).",
+        )
+
+    def _top_up_command(self, name: str | None, tokens: int, key: str | None) -> commands.TopUp:
+        agent = None if name is None else self._known(name)
+        to = "the pool" if agent is None else f"agent {agent!r}"
+        if key is not None:
+            check_name(key, "key")
+        return commands.TopUp(agent, check_amount(tokens, f"The top-up of {to}"), key)
+
+    def _confidence_command(self, name: str, score: float | None) -> commands.Confidence:
+        if score is not None:
+            score = check_score(score, f"confidence of agent {name!r}")
+        return commands.Confidence(self._known(name), score)
+
+    def _changed_contract(self, name: str, fields: Mapping[str, Any]) -> BudgetContract:
+        return self._engine.contract(check_name(name)).changed(**fields)
+
+    def _account(self, statement: Statement, name: str) -> AccountView:
+        """Find an agent's account in a statement."""
+        name = check_name(name)
+        for account in statement.accounts:
+            if account.agent == name:
+                return account
+        self._engine.contract(name)
+        msg = f"No agent {name!r} has an account in scope {self.scope_name!r}."
+        raise UnknownAgentError(msg)
+
+    @staticmethod
+    def _as_report(statement: Statement) -> dict[str, dict[str, int]]:
+        return {
+            account.agent: {
+                "allocated": account.allocated,
+                "consumed": account.consumed,
+                "remaining": account.remaining,
+            }
+            for account in statement.accounts
+        }
+
+
+def _no_contract(name: str, contracts: Mapping[str, BudgetContract]) -> str:
+    """Say that a call is tracked without a limit."""
+    near = attribution.nearest(name, contracts)
+    hint = f" The nearest contract is {near!r}." if near else ""
+    whose = "A call that names no agent" if name == UNATTRIBUTED else f"Agent {name!r}"
+    return (
+        f"{whose} has no contract: it is tracked on a line of its own, without a limit.{hint} "
+        'Register it, or refuse such calls with unattributed="deny".'
+    )
+
+
+def _unattributed(name: str, contracts: Mapping[str, BudgetContract]) -> Unbounded:
+    """Say why a call that no contract answers for is refused."""
+    near = attribution.nearest(name, contracts)
+    hint = f" The nearest contract is {near!r}." if near else ""
+    return Unbounded(
+        f"No contract answers for it, and such calls are refused.{hint}",
+        f'What helps: manager.register_agent({name!r}, ...), or unattributed="track".',
+    )

@@ -1,0 +1,123 @@
+"""How a call ends: one answer for every integration, for `govern` and for `with hold`.
+
+(a) Usage reported: that is settled, even if the caller then failed. (b) Proven unbilled (never
+sent, refused by us, answered from a cache, an HTTP error status): the hold is given back. (c) Any
+other end without usage (time-out, cancel, lost connection, broken stream, unreadable reply): the
+estimate of the input plus the output that was seen is charged, unmeasured; the whole hold where the
+output was invisible. (d) Success without usage: as (c).
+
+A refusal that comes out of a `with hold` block is no proof in the sense of (b): it may have been
+another call's. A layer that knows that its own call was refused says so (`unbilled`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tbcontracts.usage import Usage
+
+HTTP_ERROR_MIN = 400
+_HTTP_STATUSES = range(100, 600)
+_CAUSES_MAX = 16
+# By name, because the HTTP clients that raise these are not imported here.
+_NEVER_CONNECTED = frozenset(
+    ("ConnectError", "ConnectTimeout", "ConnectionRefusedError", "gaierror", "ClientConnectorError")
+)
+
+
+class Ending(NamedTuple):
+    """What is known at the end of a call."""
+
+    usage: Usage | None = None
+    """What the provider reported, if it did."""
+    error: BaseException | None = None
+    """What the call ended with, if it failed."""
+    output_tokens_seen: int | None = None
+    """Output that arrived, counted here; None where it could not be seen."""
+    unbilled: bool = False
+    """The call was never sent, or answered from a cache."""
+    given_up: bool = False
+    """Whoever waited for the answer went away; it may still come."""
+
+
+def how_it_ended(ending: Ending, *, hold_tokens: int, input_tokens: int | None) -> Usage | None:
+    """Decide what a call that ended is charged.
+
+    Args:
+        ending: What is known.
+        hold_tokens: The size of its hold: the charge where nothing else is known.
+        input_tokens: The estimate of its input; None where there is none.
+
+    Returns:
+        The usage to settle, or None to give the hold back.
+    """
+    usage = ending.usage
+    if usage is not None and usage.measured and not ending.unbilled:
+        return usage
+    if ending.unbilled or is_unbilled(ending.error):
+        return None
+    if usage is not None and usage.total_tokens:
+        output = max(usage.output_tokens, ending.output_tokens_seen or 0)
+        return Usage.estimated(usage.input_tokens, output, usage.raw)
+    raw = None if usage is None else usage.raw
+    if input_tokens is None:
+        return Usage.estimated(hold_tokens, raw=raw)
+    if ending.output_tokens_seen is not None:
+        return Usage.estimated(input_tokens, ending.output_tokens_seen, raw)
+    if ending.given_up or _is_cancelled(ending.error):
+        # It was sent and then given up: the provider read it; how far it answered, nobody knows.
+        return Usage.estimated(input_tokens, raw=raw)
+    return Usage.estimated(input_tokens, max(0, hold_tokens - input_tokens), raw)
+
+
+def is_unbilled(error: BaseException | None) -> bool:
+    """Return whether an error proves that the provider did not bill.
+
+    It does if it has an HTTP error status, or if no connection came about.
+
+    Looks at the error and at what it was explicitly raised from. What merely happened before it
+    (`__context__`) may be an earlier attempt's, and proves nothing.
+    """
+    return any(
+        http_status(cause) >= HTTP_ERROR_MIN or type(cause).__name__ in _NEVER_CONNECTED
+        for cause in _causes(error)
+    )
+
+
+def http_status(error: BaseException) -> int:
+    """Return the HTTP status that an error carries, or 0.
+
+    Provider clients put it on the error (`status_code`, `code`, `status`) or on its `response`;
+    Bedrock's client has it in `response["ResponseMetadata"]["HTTPStatusCode"]`.
+    """
+    response = getattr(error, "response", None)
+    candidates: list[object] = [
+        getattr(error, "status_code", None),
+        getattr(error, "http_status", None),
+        getattr(response, "status_code", None),
+        getattr(error, "code", None),
+        getattr(error, "status", None),
+    ]
+    if isinstance(response, dict):
+        metadata = response.get("ResponseMetadata")
+        if isinstance(metadata, dict):
+            candidates.append(metadata.get("HTTPStatusCode"))
+    for value in candidates:
+        if isinstance(value, int) and value in _HTTP_STATUSES:
+            return int(value)
+    return 0
+
+
+def _is_cancelled(error: BaseException | None) -> bool:
+    """Return whether a task was cancelled; asked by name, so that asyncio need not be imported."""
+    return any(kind.__name__ == "CancelledError" for kind in type(error).__mro__)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what caused it."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen and len(seen) < _CAUSES_MAX:
+        seen.append(error)
+        yield error
+        error = error.__cause__

@@ -1,0 +1,172 @@
+"""What all scopes of a manager share: contracts, the store, listeners, and what was learned."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+
+from tbcontracts import attribution
+from tbcontracts.books import Statement
+from tbcontracts.commands import Command, Open, Reply
+from tbcontracts.contract import BudgetContract
+from tbcontracts.errors import ContractConflictError, UnknownAgentError
+from tbcontracts.events import JournalEntry
+from tbcontracts.listeners import Listeners
+from tbcontracts.settings import Settings
+from tbcontracts.sizing import Forecast
+from tbcontracts.stores.base import Applied, Store
+
+_OPENED_MAX = 10_000
+_WARNED_MAX = 1_000
+
+
+class Engine:
+    """Sends commands to the store, and sees to it that a scope's contracts are open before."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store = store
+        self.settings = settings
+        self.contracts: dict[str, BudgetContract] = {}
+        self.listeners = Listeners()
+        self._lock = threading.Lock()
+        self._version = 0  # how many contracts there are; a scope is open up to some version
+        self._opened: dict[str, int] = {}
+        self._forecasts: dict[str, Forecast] = {}
+        self._warned: set[str] = set()
+
+    def register(self, contract: BudgetContract) -> BudgetContract:
+        """Add a contract; the same one again changes nothing.
+
+        Raises:
+            ContractConflictError: The agent has another contract already.
+        """
+        name = contract.agent_name
+        with self._lock:
+            known = self.contracts.get(name)
+            if known is None:
+                self.contracts[name] = contract
+                self._version += 1
+                return contract
+        if known != contract:
+            msg = f"Agent {name!r} is registered already, as {known}, not as {contract}."
+            remedy = f"What helps: manager.change_contract({name!r}, ...)."
+            raise ContractConflictError(msg, remedy=remedy)
+        return known
+
+    def replace(self, contract: BudgetContract) -> None:
+        """Put a changed contract in the place of the one that is known."""
+        with self._lock:
+            self.contracts[contract.agent_name] = contract
+
+    def contract(self, name: str) -> BudgetContract:
+        """Return an agent's contract.
+
+        Raises:
+            UnknownAgentError: It has none.
+        """
+        contract = self.contracts.get(name)
+        if contract is None:
+            near = attribution.nearest(name, self.contracts)
+            hint = f" Did you mean {near!r}?" if near else ""
+            msg = f"No agent {name!r} is registered.{hint}"
+            remedy = f"What helps: manager.register_agent({name!r}, max_tokens=...)."
+            raise UnknownAgentError(msg, remedy=remedy)
+        return contract
+
+    def apply(self, scope: str, command: Command) -> Reply:
+        """Carry out a command in a scope."""
+        if self._opened.get(scope) != self._version:
+            self.open(scope)
+        try:
+            applied = self.store.apply(scope, command)
+        except UnknownAgentError:
+            if not self._was_dropped(command):
+                raise
+            self.open(scope)
+            applied = self.store.apply(scope, command)
+        return self._told(scope, applied)
+
+    async def aapply(self, scope: str, command: Command) -> Reply:
+        """Carry out a command in a scope, without blocking the event loop."""
+        if self._opened.get(scope) != self._version:
+            await self.aopen(scope)
+        try:
+            applied = await self.store.aapply(scope, command)
+        except UnknownAgentError:
+            if not self._was_dropped(command):
+                raise
+            await self.aopen(scope)
+            applied = await self.store.aapply(scope, command)
+        return self._told(scope, applied)
+
+    def open(self, scope: str) -> None:
+        """Open all registered contracts in a scope, as one step."""
+        version, contracts = self._to_open()
+        self._told(scope, self.store.apply(scope, Open(contracts)))
+        self._note_opened(scope, version)
+
+    async def aopen(self, scope: str) -> None:
+        """Open all registered contracts in a scope, without blocking the event loop."""
+        version, contracts = self._to_open()
+        self._told(scope, await self.store.aapply(scope, Open(contracts)))
+        self._note_opened(scope, version)
+
+    def read(self, scope: str) -> Statement:
+        """Return a scope's books, opening its contracts if nobody has yet."""
+        if self._opened.get(scope) != self._version:
+            self.open(scope)
+        return self.store.read(scope) or self._read_again(scope)
+
+    async def aread(self, scope: str) -> Statement:
+        """Return a scope's books, without blocking the event loop."""
+        if self._opened.get(scope) != self._version:
+            await self.aopen(scope)
+        return await self.store.aread(scope) or self._read_again(scope)
+
+    def forecast(self, agent: str) -> Forecast:
+        """Return what is known of an agent's answers."""
+        forecast = self._forecasts.get(agent)
+        if forecast is None:
+            forecast = self._forecasts.setdefault(agent, Forecast())
+        return forecast
+
+    def warn_once(self, topic: str, message: str) -> None:
+        """Warn, but only once for each topic, and of at most 1,000 topics."""
+        with self._lock:
+            if topic in self._warned or len(self._warned) >= _WARNED_MAX:
+                return
+            self._warned.add(topic)
+        warnings.warn(message, UserWarning, stacklevel=2)
+
+    def add_listener(self, listener: Callable[[str, JournalEntry], object]) -> Callable[[], None]:
+        """Add a listener; returns a function that takes it away."""
+        return self.listeners.add(listener)
+
+    def _to_open(self) -> tuple[int, tuple[BudgetContract, ...]]:
+        with self._lock:
+            return self._version, tuple(self.contracts.values())
+
+    def _note_opened(self, scope: str, version: int) -> None:
+        """Remember that a scope is open; forgetting only costs one more command."""
+        with self._lock:
+            if len(self._opened) >= _OPENED_MAX:
+                self._opened.clear()
+            self._opened[scope] = version
+
+    def _was_dropped(self, command: Command) -> bool:
+        """Return whether the store dropped an idle scope whose agent is registered here."""
+        return getattr(command, "agent", None) in self.contracts
+
+    def _read_again(self, scope: str) -> Statement:
+        """Open and read a scope that the store dropped because it was idle."""
+        self.open(scope)
+        statement = self.store.read(scope)
+        assert statement is not None, scope
+        return statement
+
+    def _told(self, scope: str, applied: Applied) -> Reply:
+        """Tell the listeners what was written."""
+        if applied.entries and self.listeners:
+            self.listeners.tell(scope, applied.entries)
+        return applied.reply

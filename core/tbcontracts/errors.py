@@ -1,0 +1,202 @@
+"""What can go wrong, each with a code, the facts, and what would help.
+
+Every error derives from `TBCError` and pickles with its facts, so that it survives a process pool.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _rebuild(cls: type[TBCError], arguments: dict[str, Any]) -> TBCError:
+    """Make an error again from its keyword arguments (pickle calls this)."""
+    return cls(**arguments)
+
+
+class TBCError(Exception):
+    """The base of everything that tbcontracts raises.
+
+    Attributes:
+        code: A short, stable name of what happened, for programs.
+        remedy: What the reader can do about it; may be empty.
+    """
+
+    code: str = "error"
+
+    def __init__(self, message: str = "", *, code: str | None = None, remedy: str = "") -> None:
+        self.message = message
+        self.remedy = remedy
+        if code is not None:
+            self.code = code
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        """Return what happened, then what would help."""
+        return f"{self.message} {self.remedy}".strip()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known, as the keyword arguments that make this error again."""
+        return {"message": self.message, "code": self.code, "remedy": self.remedy}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by keyword, because the text is made from the facts."""
+        return (_rebuild, (type(self), self.facts()))
+
+
+class BudgetExceededError(TBCError, RuntimeError):
+    """A call was refused before it was sent, or posted usage left an overdraft.
+
+    It is a `RuntimeError` because the retry policies of graph frameworks retry a plain
+    `Exception`, and a refusal does not get better by being repeated.
+
+    Attributes:
+        agent_name: Whose budget it was.
+        requested: Tokens that the call asked for.
+        available: Tokens that the agent could have reached: its own, the pool's and the donors'.
+        reason: The refusal in words, without the remedy.
+        scope: The set of books that refused.
+    """
+
+    code = "budget_exceeded"
+
+    def __init__(
+        self,
+        agent_name: str,
+        requested: int,
+        available: int,
+        *,
+        code: str | None = None,
+        reason: str = "",
+        scope: str = "default",
+        remedy: str | None = None,
+    ) -> None:
+        self.agent_name = agent_name
+        self.requested = requested
+        self.available = available
+        self.scope = scope
+        self.reason = reason or (
+            f"Agent {agent_name!r} asked for {requested:,} tokens, and {available:,} can be "
+            f"reached (its own, the pool's and its donors') in scope {scope!r}."
+        )
+        if remedy is None:
+            remedy = (
+                f"What helps: manager.top_up({agent_name!r}, {max(1, requested - available)}), "
+                f"a higher max_tokens for {agent_name!r}, or another scope."
+            )
+        super().__init__(self.reason, code=code, remedy=remedy)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known, as the keyword arguments that make this error again."""
+        return {
+            "agent_name": self.agent_name,
+            "requested": self.requested,
+            "available": self.available,
+            "code": self.code,
+            "reason": self.reason,
+            "scope": self.scope,
+            "remedy": self.remedy,
+        }
+
+
+class ConfidenceGateError(BudgetExceededError):
+    """A call was refused because the agent's last answer was already good enough.
+
+    Attributes:
+        score: The confidence that was reported last, 0..1.
+        threshold: The contract's `confidence_threshold`.
+    """
+
+    code = "confident"
+
+    def __init__(
+        self,
+        agent_name: str,
+        requested: int,
+        available: int,
+        *,
+        score: float,
+        threshold: float,
+        **facts: Any,
+    ) -> None:
+        self.score = score
+        self.threshold = threshold
+        facts["reason"] = facts.get("reason") or (
+            f"Agent {agent_name!r} reported a confidence of {score:g}, at or above its "
+            f"threshold of {threshold:g}: its work is good enough."
+        )
+        if facts.get("remedy") is None:
+            facts["remedy"] = (
+                f"What helps: manager.reset_confidence({agent_name!r}) before new work, "
+                "or another scope."
+            )
+        super().__init__(agent_name, requested, available, **facts)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known, as the keyword arguments that make this error again."""
+        return {**super().facts(), "score": self.score, "threshold": self.threshold}
+
+
+class UnknownAgentError(TBCError, KeyError):
+    """No contract has this name."""
+
+    code = "unknown_agent"
+
+    # KeyError prints the repr of its argument; ours is a sentence.
+    __str__ = TBCError.__str__
+
+
+class ContractConflictError(TBCError):
+    """An agent was registered twice with different contracts."""
+
+    code = "contract_conflict"
+
+
+class IdempotencyConflictError(TBCError):
+    """A key was used again for something else."""
+
+    code = "idempotency_conflict"
+
+
+class HoldResolvedError(TBCError):
+    """A hold was to be resolved a second time, differently; nothing was posted."""
+
+    code = "hold_resolved"
+
+
+class ScopeClosedError(TBCError):
+    """The scope was closed: it takes no more budget, contracts or charges, only late settles."""
+
+    code = "scope_closed"
+
+
+class ConfigurationError(TBCError, ValueError):
+    """A setting has a value that cannot work."""
+
+    code = "configuration"
+
+
+class StoreError(TBCError):
+    """The store could not answer; no call goes out."""
+
+    code = "store"
+
+
+class OutcomeUnknownError(StoreError):
+    """The store did not say whether a command took effect.
+
+    Attributes:
+        key: The idempotency key of the command; `manager.resolve(key)` finds out.
+    """
+
+    code = "outcome_unknown"
+
+    def __init__(self, key: str, message: str = "", **facts: Any) -> None:
+        self.key = key
+        facts.setdefault("remedy", f"What helps: manager.resolve({key!r}).")
+        super().__init__(
+            message or f"The outcome of the command with key {key!r} is unknown.", **facts
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known, as the keyword arguments that make this error again."""
+        return {**super().facts(), "key": self.key}

@@ -1,0 +1,362 @@
+"""The budget manager: what users and integrations hold.
+
+It turns what is asked of it into commands for the store, and a store's refusals into errors. It has
+no lock around the books and no rules of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from tbcontracts import attribution, commands
+from tbcontracts.books import AccountView, Statement
+from tbcontracts.calls import Call
+from tbcontracts.checks import check_amount, check_name
+from tbcontracts.commands import Command, Posted, Reply
+from tbcontracts.contract import BudgetContract
+from tbcontracts.engine import Engine
+from tbcontracts.errors import ConfigurationError
+from tbcontracts.events import JournalEntry
+from tbcontracts.hold import Hold
+from tbcontracts.listeners import Listener
+from tbcontracts.manager_async import AsyncMethods
+from tbcontracts.settings import Settings, check_scope
+from tbcontracts.sizing import CallShape, Unbounded
+from tbcontracts.statement import print_statement
+from tbcontracts.stores.base import Clock, Store, open_store
+from tbcontracts.usage import Count, Usage
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class BudgetManager(AsyncMethods):
+    """Keeps agents to their contracts.
+
+    Args:
+        store: A store, or its URL; "memory://" keeps the books in this process.
+        scope: The name of the books; `{utc:%Y-%m}` in it makes new ones each month.
+        enforcement: "expected" holds what a call will probably use, "strict" what it cannot pass,
+            "observe" refuses nothing and writes down what it would have refused.
+        unit: "tokens".
+        count: "total", "uncached", or a weight for each bucket of a usage.
+        policy: "priority": the pool, then lower or equal priorities lend.
+        unattributed: What happens to calls that no contract answers for: "track" gives each name a
+            line of its own without limit, "deny" refuses them, a contract pays for all of them.
+        on_contract_change: What happens when the books were opened with another contract: "keep",
+            "apply" or "raise". In memory every scope is opened with this manager's contracts.
+        on_store_error: "deny": no call goes out that the store did not allow.
+        telemetry: A listener, told of every journal entry.
+        clock: Returns seconds since the epoch; for tests.
+
+    Raises:
+        ConfigurationError: A setting has a value that is not known.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store | str = "memory://",
+        scope: str = "default",
+        enforcement: str = "expected",
+        unit: str = "tokens",
+        count: Count = "total",
+        policy: str = "priority",
+        unattributed: str | BudgetContract = "track",
+        on_contract_change: str = "keep",
+        on_store_error: str = "deny",
+        telemetry: Listener | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        settings = Settings(
+            enforcement=enforcement,
+            unit=unit,
+            count=count,
+            policy=policy,
+            unattributed=unattributed,
+            on_contract_change=on_contract_change,
+            on_store_error=on_store_error,
+        )
+        self._scope = check_scope(scope)
+        opened = open_store(store, clock=clock) if isinstance(store, str) else store
+        if not isinstance(opened, Store):
+            msg = f"store must be a URL or a store, not {type(opened).__name__}."
+            raise ConfigurationError(msg, remedy='What helps: store="memory://".')
+        self._engine = Engine(opened, settings)
+        self._outer: tuple[BudgetManager, str] | None = None
+        if isinstance(unattributed, BudgetContract):
+            self._engine.register(unattributed)
+        if telemetry is not None:
+            self.add_listener(telemetry)
+
+    def register_agent(
+        self,
+        name: str,
+        priority: int = 1,
+        max_tokens: int = 1000,
+        min_reserve: int | None = None,
+        confidence_threshold: float | None = None,
+        *,
+        max_output_tokens: int | None = None,
+        on_exceeded: str | Mapping[str, Any] = "raise",
+    ) -> BudgetContract:
+        """Give an agent a contract, in force in every scope of this manager.
+
+        The same registration again changes nothing. `BudgetContract` describes the arguments.
+
+        Raises:
+            ContractConflictError: The agent has a different contract already.
+            TypeError: A value has the wrong type.
+            ValueError: A value is out of range.
+        """
+        return self.register(
+            BudgetContract(
+                name,
+                priority,
+                max_tokens,
+                min_reserve,
+                confidence_threshold,
+                max_output_tokens,
+                on_exceeded,
+            )
+        )
+
+    def register(self, contract: BudgetContract) -> BudgetContract:
+        """Put a contract in force, as `register_agent` does."""
+        return self._engine.register(contract)
+
+    def within(self, parent: BudgetManager, *, agent: str) -> Self:
+        """Return a manager each of whose holds and charges is also one on an agent of `parent`.
+
+        That is how totals above runs are kept: a crew within a team, a run within a month.
+
+        Raises:
+            UnknownAgentError: The parent has no such agent.
+            ConfigurationError: The parent is this manager.
+        """
+        name = parent._known(agent)
+        if parent._engine is self._engine:
+            msg = "A manager cannot be within itself."
+            raise ConfigurationError(msg, remedy="What helps: a second BudgetManager as parent.")
+        view = copy.copy(self)
+        view._outer = (parent, name)
+        return view
+
+    def reserve(
+        self,
+        name: str,
+        tokens: int,
+        *,
+        key: str | None = None,
+        ttl_s: float | None = None,
+        wait_s: float = 0,
+    ) -> Hold:
+        """Set budget aside before a call.
+
+        Args:
+            name: The agent.
+            tokens: How much; granted whole or not at all.
+            key: The same key again returns the same hold, or the same refusal.
+            ttl_s: After how many seconds the hold stops blocking budget if its owner vanished.
+            wait_s: How many seconds to wait for budget, in the order of priority.
+
+        Returns:
+            The hold: `settle` it, `void` it, or use it as a context manager.
+
+        Raises:
+            BudgetExceededError: It does not fit, even with pool and donors; nothing moved.
+            UnknownAgentError: The agent has no contract.
+            TypeError: `tokens` is no whole number.
+            ValueError: `tokens` is out of range.
+        """
+        return self._hold(self._reserve_command(name, tokens, key, ttl_s), wait_s=wait_s)
+
+    def record_usage(
+        self,
+        name: str,
+        tokens_or_usage: int | Usage,
+        note: str = "usage",
+        confidence: float | None = None,
+        *,
+        key: str | None = None,
+    ) -> Posted:
+        """Charge usage that had no hold. It is posted in full, whatever the budget says.
+
+        Args:
+            name: The agent.
+            tokens_or_usage: A number of tokens, or a `Usage`.
+            note: Your words for the journal, cut at 200 characters; never a prompt.
+            confidence: How good the answer was, 0..1, for the confidence gate.
+            key: The same key again posts nothing and returns the first reply.
+
+        Raises:
+            BudgetExceededError: It was posted, and an overdraft is left.
+            UnknownAgentError: The agent has no contract; nothing was posted.
+        """
+        command = self._charge_command(name, tokens_or_usage, note, key)
+        scored = None if confidence is None else self._confidence_command(name, confidence)
+        posted = self._post(command)
+        if scored is not None:
+            self._do(scored)
+        return self._uncovered(posted)
+
+    def begin_call(self, agent: str | None, shape: CallShape, *, note: str = "") -> Call:
+        """Hold budget for an LLM call; what integrations use.
+
+        Args:
+            agent: Who calls, as far as the integration knows; None asks `acting_as`.
+            shape: What is known of the call.
+            note: A word for the journal.
+
+        Raises:
+            BudgetExceededError: The call cannot be paid for and must not be sent.
+        """
+        command, size = self._call_command(agent, shape)
+        if isinstance(size, Unbounded):
+            raise self._refusal(self._engine.apply(self.scope_name, command), size)
+        assert isinstance(command, commands.Reserve)
+        return Call(self, self._hold(command, note), shape, size)
+
+    def remaining(self, name: str) -> int:
+        """Return what an agent may still spend, without what it could borrow.
+
+        Raises:
+            UnknownAgentError: The agent has no contract.
+        """
+        return self._account(self.statement(), name).remaining
+
+    def report(self) -> dict[str, dict[str, int]]:
+        """Return allocated, consumed and remaining of each agent."""
+        return self._as_report(self.statement())
+
+    def accounts(self) -> dict[str, AccountView]:
+        """Return all that is known of each agent, at one moment."""
+        return {account.agent: account for account in self.statement().accounts}
+
+    def statement(self) -> Statement:
+        """Return the books at one moment: accounts, pool, total."""
+        return self._engine.read(self.scope_name)
+
+    def journal(self, after_seq: int = 0) -> tuple[JournalEntry, ...]:
+        """Return the journal entries after `after_seq`, oldest first.
+
+        The memory store keeps the last 10,000 of a scope.
+        """
+        after_seq = check_amount(after_seq, "after_seq")
+        return self._engine.store.journal(self.scope_name, after_seq)
+
+    def print_report(self, file: TextIO | None = None) -> None:
+        """Print who spent what, who gave to whom, and what was refused."""
+        print_statement(self.statement(), self.journal(), self.scope_name, file or sys.stdout)
+
+    def top_up(self, name: str | None, tokens: int, *, key: str | None = None) -> None:
+        """Add new budget to an agent, or to the pool if `name` is None.
+
+        Raises:
+            UnknownAgentError: The agent has no contract.
+        """
+        self._do(self._top_up_command(name, tokens, key))
+
+    def finish(self, name: str) -> int:
+        """Say that an agent is done: what it has left, its reserve too, goes to the pool.
+
+        Returns:
+            How much went to the pool. A later hold reopens the agent, from pool and donors.
+        """
+        return self._do(commands.Finish(self._known(name)))
+
+    def change_contract(self, name: str, **fields: Any) -> BudgetContract:
+        """Change an agent's contract, in this scope and for scopes opened later.
+
+        `allocated` moves by the difference of `max_tokens`, never below what is used or held.
+
+        Raises:
+            TypeError: There is no such field, or a value has the wrong type.
+            ValueError: A value is out of range.
+        """
+        contract = self._changed_contract(name, fields)
+        self._do(commands.ChangeContract(contract))
+        self._engine.replace(contract)
+        return contract
+
+    def report_confidence(self, name: str, score: float) -> None:
+        """Say how good an agent's last answer was, 0..1; at its threshold the next hold is denied.
+
+        Raises:
+            ValueError: The score is NaN or outside 0..1.
+        """
+        self._do(self._confidence_command(name, score))
+
+    def reset_confidence(self, name: str) -> None:
+        """Forget an agent's score, before it begins something new."""
+        self._do(self._confidence_command(name, None))
+
+    def close_scope(self, path: str | None = None) -> None:
+        """Close a scope (this one if no path is given): it takes no more holds."""
+        view = self if path is None else self.scope(path)
+        view._do(commands.Close())
+
+    def resolve(self, key: str) -> Reply | None:
+        """Return what came of the command with this key, or None if it never took effect."""
+        return self._engine.store.resolve(self.scope_name, key)
+
+    def acting_as(self, name: str) -> AbstractContextManager[None]:
+        """Make an agent the current one inside a `with` block, for calls that do not say.
+
+        Raises:
+            UnknownAgentError: The agent has no contract.
+        """
+        return attribution.acting_as(self._engine, self._known(check_name(name)))
+
+    def add_listener(self, listener: Listener) -> Callable[[], None]:
+        """Have a function called with (scope, journal entry) for everything that happens.
+
+        It runs on a thread of its own, after the fact; it can neither break nor delay a call.
+
+        Returns:
+            A function that takes the listener away again.
+        """
+        return self._engine.add_listener(listener)
+
+    def flush_listeners(self, timeout_s: float | None = None) -> bool:
+        """Wait until the listeners heard all that happened so far; return whether they did."""
+        return self._engine.listeners.flush(timeout_s)
+
+    def apply_to(self, scope: str, command: Command) -> Reply:
+        """Carry out a command in a given scope; for holds, which stay with theirs."""
+        return self._engine.apply(scope, command)
+
+    def _hold(self, command: commands.Reserve, note: str = "", wait_s: float = 0) -> Hold:
+        """Place a hold, on the outer manager's books first."""
+        outer = None
+        if self._outer is not None:
+            parent, agent = self._outer
+            outer = parent._hold(self._outer_command(command, parent, agent), note, wait_s)
+        scope = self.scope_name
+        try:
+            reply = self._engine.apply(scope, command)
+            granted = self.granted(reply, scope, command.sizing)
+        except BaseException:
+            if outer is not None:
+                outer.void()
+            raise
+        return Hold(self, scope, command.amount, granted, note, outer)
+
+    def _post(self, command: commands.Charge) -> Posted:
+        """Post a charge, without raising for the overdraft that it may leave."""
+        if self._outer is not None:
+            parent, agent = self._outer
+            parent._post(command._replace(agent=agent))
+        reply = self._engine.apply(self.scope_name, command)
+        assert isinstance(reply, Posted)
+        return reply
+
+    def _do(self, command: Command) -> int:
+        """Carry out a command whose reply is a number."""
+        reply = self._engine.apply(self.scope_name, command)
+        assert isinstance(reply, commands.Done)
+        return reply.amount

@@ -1,0 +1,138 @@
+"""The awaited door: every method of the manager that touches the store, with `a` in front."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tbcontracts import commands
+from tbcontracts.books import AccountView, Statement
+from tbcontracts.checks import check_amount
+from tbcontracts.commands import Command, Posted, Reply
+from tbcontracts.contract import BudgetContract
+from tbcontracts.door import Door
+from tbcontracts.events import JournalEntry
+from tbcontracts.hold import AsyncHold
+from tbcontracts.usage import Usage
+
+
+class AsyncMethods(Door):
+    """The awaited twins of the manager's methods; each says what it does there."""
+
+    async def areserve(
+        self,
+        name: str,
+        tokens: int,
+        *,
+        key: str | None = None,
+        ttl_s: float | None = None,
+        wait_s: float = 0,
+    ) -> AsyncHold:
+        """Set budget aside before a call; see `BudgetManager.reserve`."""
+        return await self._ahold(self._reserve_command(name, tokens, key, ttl_s), wait_s=wait_s)
+
+    async def arecord_usage(
+        self,
+        name: str,
+        tokens_or_usage: int | Usage,
+        note: str = "usage",
+        confidence: float | None = None,
+        *,
+        key: str | None = None,
+    ) -> Posted:
+        """Charge usage that had no hold; see `BudgetManager.record_usage`."""
+        command = self._charge_command(name, tokens_or_usage, note, key)
+        scored = None if confidence is None else self._confidence_command(name, confidence)
+        posted = await self._apost(command)
+        if scored is not None:
+            await self._ado(scored)
+        return self._uncovered(posted)
+
+    async def aremaining(self, name: str) -> int:
+        """Return what an agent may still spend; see `BudgetManager.remaining`."""
+        return self._account(await self.astatement(), name).remaining
+
+    async def areport(self) -> dict[str, dict[str, int]]:
+        """Return allocated, consumed and remaining of each agent."""
+        return self._as_report(await self.astatement())
+
+    async def aaccounts(self) -> dict[str, AccountView]:
+        """Return all that is known of each agent, at one moment."""
+        return {account.agent: account for account in (await self.astatement()).accounts}
+
+    async def astatement(self) -> Statement:
+        """Return the books at one moment: accounts, pool, total."""
+        return await self._engine.aread(self.scope_name)
+
+    async def ajournal(self, after_seq: int = 0) -> tuple[JournalEntry, ...]:
+        """Return the journal entries after `after_seq`, oldest first."""
+        after_seq = check_amount(after_seq, "after_seq")
+        return await self._engine.store.ajournal(self.scope_name, after_seq)
+
+    async def atop_up(self, name: str | None, tokens: int, *, key: str | None = None) -> None:
+        """Add new budget to an agent, or to the pool if `name` is None."""
+        await self._ado(self._top_up_command(name, tokens, key))
+
+    async def afinish(self, name: str) -> int:
+        """Say that an agent is done; see `BudgetManager.finish`."""
+        return await self._ado(commands.Finish(self._known(name)))
+
+    async def achange_contract(self, name: str, **fields: Any) -> BudgetContract:
+        """Change an agent's contract; see `BudgetManager.change_contract`."""
+        contract = self._changed_contract(name, fields)
+        await self._ado(commands.ChangeContract(contract))
+        self._engine.replace(contract)
+        return contract
+
+    async def areport_confidence(self, name: str, score: float) -> None:
+        """Say how good an agent's last answer was; see `BudgetManager.report_confidence`."""
+        await self._ado(self._confidence_command(name, score))
+
+    async def areset_confidence(self, name: str) -> None:
+        """Forget an agent's score, before it begins something new."""
+        await self._ado(self._confidence_command(name, None))
+
+    async def aclose_scope(self, path: str | None = None) -> None:
+        """Close a scope; see `BudgetManager.close_scope`."""
+        view = self if path is None else self.scope(path)
+        await view._ado(commands.Close())
+
+    async def aresolve(self, key: str) -> Reply | None:
+        """Return what came of the command with this key, or None if it never took effect."""
+        return await self._engine.store.aresolve(self.scope_name, key)
+
+    async def aapply_to(self, scope: str, command: Command) -> Reply:
+        """Carry out a command in a given scope; for holds, which stay with theirs."""
+        return await self._engine.aapply(scope, command)
+
+    async def _ahold(
+        self, command: commands.Reserve, note: str = "", wait_s: float = 0
+    ) -> AsyncHold:
+        """Place a hold, on the outer manager's books first."""
+        outer = None
+        if self._outer is not None:
+            parent, agent = self._outer
+            outer = await parent._ahold(self._outer_command(command, parent, agent), note, wait_s)
+        scope = self.scope_name
+        try:
+            reply = await self._engine.aapply(scope, command)
+            granted = self.granted(reply, scope, command.sizing)
+        except BaseException:
+            if outer is not None:
+                await outer.void()
+            raise
+        return AsyncHold(self, scope, command.amount, granted, note, outer)
+
+    async def _apost(self, command: commands.Charge) -> Posted:
+        """Post a charge, without raising for the overdraft that it may leave."""
+        if self._outer is not None:
+            parent, agent = self._outer
+            await parent._apost(command._replace(agent=agent))
+        reply = await self._engine.aapply(self.scope_name, command)
+        assert isinstance(reply, Posted)
+        return reply
+
+    async def _ado(self, command: Command) -> int:
+        """Carry out a command whose reply is a number."""
+        reply = await self._engine.aapply(self.scope_name, command)
+        assert isinstance(reply, commands.Done)
+        return reply.amount

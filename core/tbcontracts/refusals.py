@@ -1,0 +1,74 @@
+"""Refusals in words: what happened, to whom, which limit and value, and what would help."""
+
+from __future__ import annotations
+
+from tbcontracts.commands import Denied
+from tbcontracts.contract import BudgetContract
+from tbcontracts.errors import BudgetExceededError, ConfidenceGateError
+
+
+def refusal(
+    denied: Denied, scope: str, contract: BudgetContract | None = None, sizing: str = "caller"
+) -> BudgetExceededError:
+    """Turn a store's denial into the error that the caller gets.
+
+    Args:
+        denied: The store's reply.
+        scope: The books that refused.
+        contract: The agent's contract as this process has it.
+        sizing: How the size of the hold was found.
+    """
+    agent, requested, available = denied.agent, denied.requested, denied.available
+    if denied.code == "confident" and denied.score is not None and denied.threshold is not None:
+        return ConfidenceGateError(
+            agent,
+            requested,
+            available,
+            score=denied.score,
+            threshold=denied.threshold,
+            scope=scope,
+        )
+    reason, remedy = _words(denied, scope, contract, sizing)
+    return BudgetExceededError(
+        agent, requested, available, code=denied.code, reason=reason, scope=scope, remedy=remedy
+    )
+
+
+def _words(
+    denied: Denied, scope: str, contract: BudgetContract | None, sizing: str
+) -> tuple[str, str]:
+    """Return the reason and the remedy for each code."""
+    agent, requested, available = denied.agent, denied.requested, denied.available
+    asked = f"Agent {agent!r} asked for {requested:,} tokens"
+    if sizing != "caller":
+        asked += f" (input plus {sizing})"
+    lacking = max(1, requested - available)
+    top_up = f"manager.top_up({agent!r}, {lacking})"
+    if denied.code == "scope_closed":
+        return f"{asked}, but scope {scope!r} is closed.", "What helps: another scope."
+    if denied.code == "reserve_kept":
+        reason = (
+            f"{asked}; the {available:,} it can reach in scope {scope!r} leave its reserve alone, "
+            "which is kept for its closing call."
+        )
+        return reason, f"What helps: {top_up}, or the closing call."
+    if denied.code == "fragmented":
+        reason = (
+            f"{asked}; the 64 largest gifts it may take in scope {scope!r} bring it to "
+            f"{available:,}, and more donors are not asked for one hold."
+        )
+        return reason, f"What helps: {top_up}, or fewer agents with more budget each."
+    if denied.code == "uphill":
+        reason = f"{asked} from an agent with a higher priority; budget never flows uphill."
+        return reason, "What helps: a donor of lower or equal priority, or manager.top_up."
+    reason = (
+        f"{asked}; {available:,} can be reached in scope {scope!r}, counting its own, the pool's "
+        "and what lower or equal priorities can lend."
+    )
+    if contract is not None and contract.max_tokens < requested:
+        first = f"max_tokens of at least {requested:,} for {agent!r} (it has "
+        remedy = f"What helps: {top_up}, or {first}{contract.max_tokens:,})."
+        if sizing not in ("caller", "output cap of the call"):
+            remedy += " A lower output cap makes the hold smaller."
+        return reason, remedy
+    return reason, f"What helps: {top_up}, a higher max_tokens, or another scope."

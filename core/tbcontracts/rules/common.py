@@ -1,0 +1,167 @@
+"""What the rules share: finding accounts, remembering keys, moving and covering allocation."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+from tbcontracts.books import Account, Books, HoldRecord, Resolution
+from tbcontracts.commands import Command, Denied, Reply, Reserve
+from tbcontracts.contract import BudgetContract
+from tbcontracts.errors import (
+    HoldResolvedError,
+    IdempotencyConflictError,
+    ScopeClosedError,
+    UnknownAgentError,
+)
+from tbcontracts.events import Move
+from tbcontracts.reallocation import plan
+
+
+def replayed(books: Books, command: Command, key: str | None) -> Reply | None:
+    """Return the first reply to this key, if there was one.
+
+    Raises:
+        IdempotencyConflictError: It was the reply to another command.
+    """
+    if key is None:
+        return None
+    found = books.keys.get(key)
+    if found is None or found.until <= books.now:
+        return None
+    if found.command != fingerprint(command):
+        msg = f"The key {key!r} was used before, for another command or other arguments."
+        raise IdempotencyConflictError(msg, remedy="What helps: a new key for a new command.")
+    return found.reply
+
+
+def fingerprint(command: Command) -> tuple[object, ...]:
+    """Return what makes two commands the same: all but the id that each attempt makes anew."""
+    if isinstance(command, Reserve):
+        command = command._replace(hold_id="")
+    return (type(command).__name__, *command)
+
+
+def account_of(books: Books, agent: str, *, track: bool = False) -> Account:
+    """Return an agent's account.
+
+    Args:
+        books: The scope.
+        agent: Its name.
+        track: Return a new account (not yet in the books) for a name that has none.
+
+    Raises:
+        UnknownAgentError: There is none.
+    """
+    account = books.accounts.get(agent)
+    if account is not None:
+        return account
+    if track:
+        return Account(BudgetContract(agent, max_tokens=0), tracked=True)
+    near = get_close_matches(agent, books.accounts, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    msg = f"No agent {agent!r} is registered in this scope.{hint}"
+    raise UnknownAgentError(
+        msg, remedy=f"What helps: manager.register_agent({agent!r}, max_tokens=...)."
+    )
+
+
+def check_open(books: Books, what: str) -> None:
+    """Refuse what a closed scope no longer takes.
+
+    Raises:
+        ScopeClosedError: The scope is closed.
+    """
+    if books.closed:
+        msg = f"The scope is closed and takes no {what}."
+        raise ScopeClosedError(msg, remedy="What helps: another scope.")
+
+
+def changed(books: Books, account: Account) -> None:
+    """Note a change for the order of donors; a finished agent gives up its rest."""
+    if account.finished and account.remaining > 0:
+        rest = account.remaining
+        account.allocated -= rest
+        books.pool += rest
+    books.donors.touch(account.contract.agent_name, books.accounts)
+
+
+def move_to(books: Books, taker: Account, moves: tuple[Move, ...]) -> None:
+    """Carry out planned moves."""
+    for donor_name, amount in moves:
+        if donor_name is None:
+            books.pool -= amount
+        else:
+            donor = books.accounts[donor_name]
+            donor.allocated -= amount
+            books.donors.touch(donor_name, books.accounts)
+        taker.allocated += amount
+
+
+def cover(books: Books, account: Account) -> tuple[Move, ...]:
+    """Bring in what an overdraft needs, or as much of it as there is."""
+    lacking = -account.remaining
+    if lacking <= 0 or account.tracked:
+        return ()
+    found = plan(lacking, account, books.pool, books.donors, books.accounts)
+    move_to(books, account, found.moves)
+    return found.moves
+
+
+def overdraft(account: Account) -> int:
+    """Return what of an agent's usage is not covered."""
+    return 0 if account.tracked else max(0, -account.remaining)
+
+
+def denied(account: Account, requested: int, available: int, code: str, seq: int) -> Denied:
+    """Return a denial; what could be reached is never shown below 0."""
+    return Denied(account.contract.agent_name, requested, max(0, available), code, seq)
+
+
+def log_denial(books: Books, account: Account, denial: Denied) -> Denied:
+    """Put a denial on the books; one that repeats the agent's last one is only counted."""
+    account.denials += 1
+    same = (denial.code, denial.requested, denial.available)
+    if account.last_denial == same:
+        return denial._replace(seq=books.seq)
+    account.last_denial = same
+    facts: dict[str, Any] = {"code": denial.code, "available": denial.available}
+    if denial.score is not None:
+        facts |= {"score": denial.score, "threshold": denial.threshold}
+    return denial._replace(seq=books.log("denied", account, denial.requested, None, (), facts))
+
+
+def resolved_before(hold: HoldRecord, resolution: Resolution) -> Reply | None:
+    """Return the first reply if the hold was ended in just this way.
+
+    Raises:
+        HoldResolvedError: It was ended in another way.
+    """
+    if hold.outcome is None:
+        return None
+    done, reply = hold.outcome
+    if done == resolution:
+        return reply
+    msg = (
+        f"The hold {hold.hold_id!r} of agent {hold.agent!r} was {done} before; "
+        f"it cannot be {resolution} now. Nothing was posted."
+    )
+    raise HoldResolvedError(msg, remedy="What helps: end each hold once.")
+
+
+def charge_for_now(books: Books, hold: HoldRecord, amount: int) -> None:
+    """Mark a hold as charged by estimate; a settle or void that still comes replaces that."""
+    first_end = hold.status == "open"
+    hold.status = "charged"
+    hold.charged = amount
+    if first_end:
+        books.retire(hold)
+
+
+def end(books: Books, hold: HoldRecord, status: str, resolution: Resolution, reply: Reply) -> None:
+    """Mark a hold as ended, for good."""
+    first_end = hold.status == "open"
+    hold.status = status
+    hold.outcome = (resolution, reply)
+    if first_end:
+        books.retire(hold)

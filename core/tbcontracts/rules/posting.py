@@ -1,0 +1,139 @@
+"""Posting: what was used goes on the books in full, with a hold or without, in time or late."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tbcontracts.books import KEY_TTL_S, Account, Books, Resolution
+from tbcontracts.checks import check_amount
+from tbcontracts.commands import Charge, Posted, Reply, Settle
+from tbcontracts.rules.common import (
+    account_of,
+    changed,
+    charge_for_now,
+    cover,
+    end,
+    fingerprint,
+    overdraft,
+    replayed,
+    resolved_before,
+)
+from tbcontracts.usage import Usage
+
+
+def settle(books: Books, command: Settle) -> Reply:
+    """Replace a hold by what was used, posted in full whatever the budget says."""
+    amount = check_amount(command.amount, f"The usage of agent {command.agent!r}")
+    hold = books.holds.get(command.hold_id)
+    if hold is None:
+        return _post_late(books, command)
+    earlier = resolved_before(hold, Resolution("settled", amount))
+    if earlier is not None:
+        return earlier
+    account = books.accounts[hold.agent]
+    late = hold.status != "open"
+    if hold.status == "open":
+        account.held -= hold.amount
+        account.consumed += amount
+    elif hold.status == "charged":
+        account.consumed += amount - hold.charged
+        account.unmeasured -= hold.charged
+    else:
+        account.consumed += amount
+    if command.final:
+        _count_buckets(account, amount, command.usage)
+    else:
+        account.unmeasured += amount
+    moves = () if hold.enforcement == "let_through" else cover(books, account)
+    changed(books, account)
+    facts = {"held": hold.amount, **_usage_facts(command.usage, command.note)}
+    if late:
+        facts["late"] = True
+    if not command.final:
+        facts |= {"unmeasured": True, "provisional": True}
+    if hold.enforcement == "strict" and amount > hold.amount:
+        facts["bound_broken"] = True  # the provider did not keep the cap that it was given
+    seq = books.log("settled", account, amount, hold.hold_id, moves, facts)
+    reply = Posted(hold.agent, amount, overdraft(account), moves, seq, late)
+    if command.final:
+        end(books, hold, "settled", Resolution("settled", amount), reply)
+    else:
+        charge_for_now(books, hold, amount)
+    return reply
+
+
+def charge(books: Books, command: Charge) -> Reply:
+    """Post usage that had no hold."""
+    check_amount(command.amount, f"The usage of agent {command.agent!r}")
+    earlier = replayed(books, command, command.key)
+    if earlier is not None:
+        return earlier
+    account = account_of(books, command.agent, track=command.track)
+    facts = _usage_facts(command.usage, command.note)
+    reply = _post(books, account, command.amount, command.usage, facts, None)
+    if command.key is not None:
+        books.remember(command.key, fingerprint(command), reply, KEY_TTL_S)
+    return reply
+
+
+def _post_late(books: Books, command: Settle) -> Posted:
+    """Post usage for a hold that the books no longer know: late, but never lost."""
+    account = account_of(books, command.agent)
+    facts = {"late": True, **_usage_facts(command.usage, command.note)}
+    return _post(books, account, command.amount, command.usage, facts, command.hold_id)
+
+
+def _post(
+    books: Books,
+    account: Account,
+    amount: int,
+    usage: Usage | None,
+    facts: dict[str, Any],
+    hold_id: str | None,
+) -> Posted:
+    """Put usage on the books and cover it as far as pool and donors reach."""
+    name = account.contract.agent_name
+    if account.tracked:
+        books.accounts.setdefault(name, account)
+    account.consumed += amount
+    _count_buckets(account, amount, usage)
+    moves = cover(books, account)
+    changed(books, account)
+    seq = books.log("charged", account, amount, hold_id, moves, facts)
+    return Posted(name, amount, overdraft(account), moves, seq, bool(facts.get("late")))
+
+
+def _count_buckets(account: Account, amount: int, usage: Usage | None) -> None:
+    """Add up the buckets of a usage; an estimate counts as unmeasured."""
+    account.last_denial = None
+    if usage is None:
+        return
+    if not usage.measured:
+        account.unmeasured += amount
+    buckets = account.buckets
+    buckets[0] += usage.input_tokens
+    buckets[1] += usage.output_tokens
+    buckets[2] += usage.cached_input_tokens
+    buckets[3] += usage.cache_write_tokens
+    buckets[4] += usage.reasoning_tokens
+
+
+def _usage_facts(usage: Usage | None, note: str) -> dict[str, Any]:
+    """Return what the journal keeps of a usage: numbers, and the user's note."""
+    facts: dict[str, Any] = {}
+    if usage is not None:
+        facts["input_tokens"] = usage.input_tokens
+        facts["output_tokens"] = usage.output_tokens
+        if usage.cached_input_tokens:
+            facts["cached_input_tokens"] = usage.cached_input_tokens
+        if usage.cache_write_tokens:
+            facts["cache_write_tokens"] = usage.cache_write_tokens
+        if usage.reasoning_tokens:
+            facts["reasoning_tokens"] = usage.reasoning_tokens
+        if not usage.measured:
+            facts["unmeasured"] = True
+            if usage.raw is not None:
+                facts["raw"] = usage.raw
+    if note:
+        facts["note"] = note
+    return facts

@@ -1,0 +1,86 @@
+"""How a manager behaves: checked once, then fixed. And scope names that hold a period."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from tbcontracts.checks import check_name
+from tbcontracts.contract import BudgetContract
+from tbcontracts.errors import ConfigurationError
+from tbcontracts.usage import Count, check_count
+
+ENFORCEMENTS = ("observe", "expected", "strict")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "enforcement": ENFORCEMENTS,
+    "unit": ("tokens",),
+    "policy": ("priority",),
+    "on_contract_change": ("keep", "apply", "raise"),
+    "on_store_error": ("deny",),
+}
+_PERIOD = re.compile(r"\{utc:([^{}]+)\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What all scopes of a manager share."""
+
+    enforcement: str = "expected"
+    unit: str = "tokens"
+    count: Count = "total"
+    policy: str = "priority"
+    unattributed: str | BudgetContract = "track"
+    on_contract_change: str = "keep"
+    on_store_error: str = "deny"
+
+    def __post_init__(self) -> None:
+        """Refuse what is not known, and say what is."""
+        for name, choices in _CHOICES.items():
+            _check_choice(name, getattr(self, name), choices)
+        if not isinstance(self.unattributed, BudgetContract):
+            _check_choice("unattributed", self.unattributed, ("track", "deny"), " or a contract")
+        try:
+            object.__setattr__(self, "count", check_count(self.count))
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(str(error)) from None
+
+    @property
+    def denies_unattributed(self) -> bool:
+        """Whether a call that no contract answers for is refused."""
+        return self.unattributed == "deny" or (
+            self.enforcement == "strict" and not isinstance(self.unattributed, BudgetContract)
+        )
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...], also: str = "") -> None:
+    """Refuse a value that is none of the choices."""
+    if isinstance(value, str) and value in choices:
+        return
+    listed = ", ".join(f'"{choice}"' for choice in choices)
+    msg = f"{name} must be {'one of ' if len(choices) > 1 else ''}{listed}{also}, not {value!r}."
+    raise ConfigurationError(msg)
+
+
+def check_scope(scope: Any) -> str:
+    """Return a scope name, which may hold periods such as `{utc:%Y-%m}`.
+
+    Raises:
+        TypeError: It is not text.
+        ValueError: It is empty, too long, has control characters or a period that is none.
+    """
+    name = check_name(scope, "scope name")
+    rest = _PERIOD.sub("", name)
+    if "{" in rest or "}" in rest:
+        msg = f"The scope name {name!r} has braces that are no period like {{utc:%Y-%m}}."
+        raise ConfigurationError(msg)
+    return name
+
+
+def expand_scope(scope: str, now: float) -> str:
+    """Fill in the periods of a scope name: a new month is a new name, and needs no reset."""
+    if "{" not in scope:
+        return scope
+    moment = datetime.fromtimestamp(now, tz=timezone.utc)
+    return _PERIOD.sub(lambda period: moment.strftime(period[1]), scope)

@@ -1,0 +1,120 @@
+"""How large a hold must be: what a call may use, found before it is sent.
+
+In "expected" mode a hold is what the call probably takes, in "strict" mode what it cannot pass.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import insort
+from collections import deque
+from typing import NamedTuple
+
+from tbcontracts.contract import BudgetContract
+from tbcontracts.tokens import RequestSize
+
+RECENT_CALLS = 256
+CALLS_TO_TRUST = 5
+QUANTILE = 0.95
+COLD_START_MIN = 16
+COLD_START_MAX = 1_024
+
+
+class CallShape(NamedTuple):
+    """What an integration knows of a call before it is sent."""
+
+    size: RequestSize
+    output_cap: int | None = None
+    """The longest answer that the request allows, as sent to the provider."""
+    choices: int = 1
+    """How many answers it asks for."""
+    model: str | None = None
+
+
+class HoldSize(NamedTuple):
+    """The size of a hold, and how it was found."""
+
+    tokens: int
+    sizing: str
+
+
+class Unbounded(NamedTuple):
+    """Why a strict hold cannot be sized, and what would help."""
+
+    reason: str
+    remedy: str
+
+
+class Forecast:
+    """The output sizes of an agent's last measured calls.
+
+    The quantile is read from a sorted copy that is kept beside the order of arrival.
+    """
+
+    __slots__ = ("_arrived", "_lock", "_ordered")
+
+    def __init__(self) -> None:
+        self._arrived: deque[int] = deque()
+        self._ordered: list[int] = []
+        self._lock = threading.Lock()
+
+    def add(self, output_tokens: int) -> None:
+        """Note a measured call."""
+        with self._lock:
+            self._arrived.append(output_tokens)
+            insort(self._ordered, output_tokens)
+            if len(self._arrived) > RECENT_CALLS:
+                self._ordered.remove(self._arrived.popleft())
+
+    def quantile(self) -> int | None:
+        """Return the output that 95 % of recent calls stayed within, or None before 5 calls."""
+        with self._lock:
+            known = len(self._ordered)
+            if known < CALLS_TO_TRUST:
+                return None
+            return self._ordered[min(known - 1, int(QUANTILE * known))]
+
+
+def cold_start(contract: BudgetContract) -> int:
+    """Return the output to expect of an agent that was never seen."""
+    return min(COLD_START_MAX, max(COLD_START_MIN, contract.max_tokens // 8))
+
+
+def expected_size(
+    shape: CallShape, contract: BudgetContract | None, forecast: Forecast | None
+) -> HoldSize:
+    """Size a hold by what the call will probably use.
+
+    The output is the call's own cap, else the contract's, else what this agent's recent calls
+    needed, else a cold start.
+    """
+    if shape.output_cap is not None:
+        output, sizing = shape.output_cap, "output cap of the call"
+    elif contract is not None and contract.max_output_tokens is not None:
+        output, sizing = contract.max_output_tokens, "max_output_tokens of the contract"
+    else:
+        usual = forecast.quantile() if forecast is not None else None
+        if usual is not None:
+            return HoldSize(shape.size.input_tokens + usual, "95 % of recent calls")
+        output = COLD_START_MAX if contract is None else cold_start(contract)
+        sizing = "cold start"
+    return HoldSize(shape.size.input_tokens + output * shape.choices, sizing)
+
+
+def strict_size(shape: CallShape, contract: BudgetContract | None) -> HoldSize | Unbounded:
+    """Size a hold by what the call cannot pass, or say why nothing bounds it."""
+    if shape.size.input_bound is None:
+        return Unbounded(
+            "Its input holds images, audio or files, whose tokens nothing bounds beforehand.",
+            'What helps: enforcement="expected" for this manager.',
+        )
+    if shape.output_cap is not None:
+        output, sizing = shape.output_cap, "bound: output cap of the call"
+    elif contract is not None and contract.max_output_tokens is not None:
+        output, sizing = contract.max_output_tokens, "bound: max_output_tokens of the contract"
+    else:
+        return Unbounded(
+            "Nothing bounds its answer: neither the request nor the contract has an output cap.",
+            "What helps: max_tokens on the model, or max_output_tokens in the contract.",
+        )
+    return HoldSize(shape.size.input_bound + output * shape.choices, sizing)

@@ -1,0 +1,109 @@
+"""What a store is, and how one is found by its URL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, runtime_checkable
+from urllib.parse import urlsplit
+
+from tbcontracts.books import Statement
+from tbcontracts.commands import Command, Reply
+from tbcontracts.errors import ConfigurationError
+from tbcontracts.events import JournalEntry
+
+Clock = Callable[[], float]
+"""Returns seconds since the epoch."""
+
+ENTRY_POINT_GROUP = "tbcontracts.stores"
+
+
+class Applied(NamedTuple):
+    """A command's reply, and what it wrote to the journal."""
+
+    reply: Reply
+    entries: tuple[JournalEntry, ...]
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Keeps the books of many scopes; each command is one atomic step.
+
+    A store carries out commands just as `tbcontracts.rules.step` does, on its own clock. An answer
+    that it cannot give is a `StoreError`.
+    """
+
+    in_process: bool
+    """Whether commands never leave the process, so that an event loop may wait for them."""
+
+    def apply(self, scope: str, command: Command) -> Applied:
+        """Carry out a command on a scope's books; a scope comes to be when it is first named."""
+        ...
+
+    async def aapply(self, scope: str, command: Command) -> Applied:
+        """Do the same without blocking the event loop."""
+        ...
+
+    def read(self, scope: str) -> Statement | None:
+        """Return a scope's books at one moment, or None if there is no such scope."""
+        ...
+
+    async def aread(self, scope: str) -> Statement | None:
+        """Do the same without blocking the event loop."""
+        ...
+
+    def journal(self, scope: str, after_seq: int = 0) -> tuple[JournalEntry, ...]:
+        """Return the entries after `after_seq` that are still kept, oldest first."""
+        ...
+
+    async def ajournal(self, scope: str, after_seq: int = 0) -> tuple[JournalEntry, ...]:
+        """Do the same without blocking the event loop."""
+        ...
+
+    def resolve(self, scope: str, key: str) -> Reply | None:
+        """Return the first reply to an idempotency key, or None if it was never seen."""
+        ...
+
+    async def aresolve(self, scope: str, key: str) -> Reply | None:
+        """Do the same without blocking the event loop."""
+        ...
+
+    def now(self) -> float:
+        """Return the store's time, in seconds since the epoch."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and files."""
+        ...
+
+
+def open_store(url: str, *, clock: Clock | None = None) -> Store:
+    """Open a store by its URL.
+
+    Args:
+        url: "memory://" for books that live as long as the store object. Other packages add
+            schemes with an entry point in the group "tbcontracts.stores": a callable that takes
+            the URL and the keyword `clock`.
+        clock: Returns seconds since the epoch; for tests. A store of many hosts may have its own.
+
+    Raises:
+        ConfigurationError: No installed store knows the URL's scheme.
+    """
+    if not isinstance(url, str):
+        msg = f"A store URL must be text, not {type(url).__name__}."
+        raise ConfigurationError(msg, remedy='What helps: store="memory://".')
+    scheme = urlsplit(url).scheme
+    if scheme == "memory":
+        from tbcontracts.stores.memory import MemoryStore
+
+        return MemoryStore(clock=clock)
+    # Imported here: looking at installed packages is slow, and the memory store needs none.
+    from importlib.metadata import entry_points
+
+    found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    if scheme not in found:
+        known = ", ".join(sorted({"memory", *found}))
+        shown = scheme or "(no scheme)"
+        msg = f"No store is installed for the URL scheme {shown!r}; known: {known}."
+        raise ConfigurationError(msg, remedy='What helps: store="memory://".')
+    factory: Callable[..., Store] = found[scheme].load()
+    return factory(url, clock=clock)

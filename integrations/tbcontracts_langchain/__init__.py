@@ -1,0 +1,13 @@
+"""tbcontracts for LangChain: a callback handler that refuses before a call and charges after it."""
+
+from __future__ import annotations
+
+from tbcontracts_langchain.errors import LangChainBudgetExceededError, LangChainConfidenceGateError
+from tbcontracts_langchain.handler import BudgetCallbackHandler, budget_callbacks
+
+__all__ = [
+    "BudgetCallbackHandler",
+    "LangChainBudgetExceededError",
+    "LangChainConfidenceGateError",
+    "budget_callbacks",
+]

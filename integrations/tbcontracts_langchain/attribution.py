@@ -1,0 +1,128 @@
+"""Which agent a model call belongs to, from what LangChain and LangGraph say of its run.
+
+The order: the inner one of the annotation in the metadata and the agent's own name (where that has
+a contract), inner as the run tree shows; then the current agent; then the path of graph nodes,
+whole and from its innermost segment outwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from uuid import UUID
+
+ANNOTATION_KEY = "tbcontracts"
+"""The key of a run's metadata under which `budget(...)` stands, as plain JSON."""
+_RUNS_MAX = 100_000
+
+
+class RunName(NamedTuple):
+    """What a run is called, and by which of the two ways of naming it was named last."""
+
+    annotation: Mapping[str, Any] | None
+    annotated_node: str | None
+    """The node at which the annotation appeared: the agent, where the annotation names none."""
+    agent_name: str | None
+    agent_is_inner: bool
+
+
+_NAMELESS = RunName(None, None, None, agent_is_inner=False)
+
+
+class RunTree:
+    """The names of the runs that are open now.
+
+    An annotation and an agent's name are inherited by everything below them, so that a call's own
+    metadata does not tell which one is nearer. Where each of them appeared does.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[UUID, RunName] = {}
+
+    def open(
+        self, run_id: UUID, parent_run_id: UUID | None, metadata: Mapping[str, Any] | None
+    ) -> None:
+        """Note the start of a chain, graph, node or tool."""
+        if len(self._names) >= _RUNS_MAX:
+            # Runs whose end nobody reported; the oldest are the least likely to matter.
+            self._names.pop(next(iter(self._names)), None)
+        self._names[run_id] = self.name_of(parent_run_id, metadata)
+
+    def close(self, run_id: UUID) -> None:
+        """Note its end."""
+        self._names.pop(run_id, None)
+
+    def name_of(self, parent_run_id: UUID | None, metadata: Mapping[str, Any] | None) -> RunName:
+        """Return what a run below a parent is called."""
+        above = self._names.get(parent_run_id, _NAMELESS) if parent_run_id else _NAMELESS
+        metadata = metadata or {}
+        annotation = _annotation_in(metadata)
+        agent_name = _text(metadata.get("lc_agent_name"))
+        node, inner = above.annotated_node, above.agent_is_inner
+        if agent_name is not None and agent_name != above.agent_name:
+            inner = True
+        if annotation is not None and annotation != above.annotation:
+            # Where both appear at once, the annotation is what somebody wrote down on purpose.
+            node, inner = _text(metadata.get("langgraph_node")), False
+        return RunName(annotation, node, agent_name, inner)
+
+
+def _annotation_in(metadata: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the annotation in a run's metadata."""
+    found = metadata.get(ANNOTATION_KEY)
+    return found if isinstance(found, Mapping) else None
+
+
+def annotated_agent(name: RunName) -> str | None:
+    """Return the agent that an annotation names, or whose node carries it."""
+    if name.annotation is None:
+        return None
+    return _text(name.annotation.get("agent")) or name.annotated_node
+
+
+def path_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the graph nodes that lead to a run, outermost first.
+
+    They stand in the checkpoint namespace, "outer:<id>|inner:<id>"; parts that are only digits
+    count parallel tasks.
+    """
+    namespace = _text(metadata.get("langgraph_checkpoint_ns")) or ""
+    names = [part.partition(":")[0] for part in namespace.split("|")]
+    path = tuple(name for name in names if name and not name.isdigit())
+    if path:
+        return path
+    node = _text(metadata.get("langgraph_node"))
+    return (node,) if node else ()
+
+
+def find_agent(
+    name: RunName,
+    metadata: Mapping[str, Any],
+    contracts: Mapping[str, Any],
+    current_agent: str | None,
+) -> str | None:
+    """Return the agent that a call belongs to.
+
+    Args:
+        name: What its run is called.
+        metadata: The call's own metadata.
+        contracts: The agents that have a contract.
+        current_agent: Who is acting by `manager.acting_as`, if anybody.
+
+    Returns:
+        An agent with a contract if there is one; else the best name there is, or None.
+    """
+    annotated = annotated_agent(name)
+    own_name = name.agent_name if name.agent_name in contracts else None
+    first, second = (own_name, annotated) if name.agent_is_inner else (annotated, own_name)
+    path = path_of(metadata)
+    candidates = (first, second, current_agent, "/".join(path), *reversed(path))
+    for candidate in candidates:
+        if candidate and candidate in contracts:
+            return candidate
+    return annotated or current_agent or name.agent_name or (path[0] if path else None)
+
+
+def _text(value: object) -> str | None:
+    """Return a name that is one."""
+    return value.strip() if isinstance(value, str) and value.strip() else None

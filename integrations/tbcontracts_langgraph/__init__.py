@@ -1,0 +1,8 @@
+"""tbcontracts for LangGraph: budgets as node annotations, a whole graph governed at once."""
+
+from __future__ import annotations
+
+from tbcontracts_langgraph.annotations import budget
+from tbcontracts_langgraph.graph import govern_graph
+
+__all__ = ["budget", "govern_graph"]

@@ -1,0 +1,41 @@
+"""Budget annotations: plain JSON in a node's metadata, which LangGraph hands down to every call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tbcontracts import BudgetContract
+from tbcontracts_langchain.attribution import ANNOTATION_KEY
+
+
+def budget(agent: str | None = None, /, **fields: Any) -> dict[str, Any]:
+    """Return metadata that puts a node, and all that it calls, under a contract.
+
+    Args:
+        agent: The agent's name; the node's name if not given.
+        fields: The contract, as `BudgetManager.register_agent` takes it: priority, max_tokens,
+            min_reserve, confidence_threshold, max_output_tokens, on_exceeded. Without `max_tokens`
+            the annotation only names an agent that is registered elsewhere.
+
+    Returns:
+        A mapping with one key, for `add_node(..., metadata=...)` or, where somebody else adds the
+        node, for `agent.with_config(metadata=...)`.
+
+    Raises:
+        TypeError: There is no such field, or a value has the wrong type.
+        ValueError: A value is out of range, or fields stand there without `max_tokens`.
+
+    Example:
+        `builder.add_node("research", fn, metadata=budget(priority=3, max_tokens=4000))`
+    """
+    if fields and "max_tokens" not in fields:
+        msg = f"budget({agent!r}, ...) has {', '.join(fields)} but no max_tokens."
+        raise ValueError(msg)
+    annotation: dict[str, Any] = dict(fields)
+    if fields:
+        contract = BudgetContract(agent or "node", **fields)
+        if agent is not None:
+            annotation["agent"] = contract.agent_name
+    elif agent is not None:
+        annotation["agent"] = BudgetContract(agent).agent_name
+    return {ANNOTATION_KEY: annotation}
