@@ -28,14 +28,11 @@ def budget(agent: str | None = None, /, **fields: Any) -> dict[str, Any]:
     Example:
         `builder.add_node("research", fn, metadata=budget(priority=3, max_tokens=4000))`
     """
+    contract = BudgetContract(agent or "node", **fields)
     if fields and "max_tokens" not in fields:
         msg = f"budget({agent!r}, ...) has {', '.join(fields)} but no max_tokens."
         raise ValueError(msg)
     annotation: dict[str, Any] = dict(fields)
-    if fields:
-        contract = BudgetContract(agent or "node", **fields)
-        if agent is not None:
-            annotation["agent"] = contract.agent_name
-    elif agent is not None:
-        annotation["agent"] = BudgetContract(agent).agent_name
+    if agent is not None:
+        annotation["agent"] = contract.agent_name
     return {ANNOTATION_KEY: annotation}

@@ -1,0 +1,379 @@
+"""Graphs under contracts: annotations, attribution, fan-out, resumption. The log is the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import threading
+from collections.abc import Iterator
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.messages import HumanMessage
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import RetryPolicy, Send
+
+from tbcontracts import BudgetExceededError, BudgetManager, ContractConflictError
+from tbcontracts.errors import ConfigurationError
+from tbcontracts.testing import Answer, FakeOpenAI, ToolCall
+from tbcontracts_langchain import budget_callbacks
+from tbcontracts_langgraph import budget, govern_graph
+
+
+class State(TypedDict):
+    """What the graphs here pass on."""
+
+    notes: Annotated[list[str], operator.add]
+
+
+@pytest.fixture
+def server() -> Iterator[FakeOpenAI]:
+    """Return a provider that answers everything with a short text."""
+    with FakeOpenAI(lambda request: "A short answer to that.") as running:
+        yield running
+
+
+def chat(server: FakeOpenAI, **settings: Any) -> ChatOpenAI:
+    """Return a real client for the local provider."""
+    return ChatOpenAI(
+        base_url=server.base_url, api_key="test", model="gpt-4o-mini", max_retries=0, **settings
+    )
+
+
+def asks(model: ChatOpenAI, system: str) -> Any:
+    """Return a node that asks a model under a system prompt, by which the log tells agents apart."""
+
+    def node(state: State) -> dict[str, list[str]]:
+        answer = model.invoke([("system", system), ("user", "Do your part.")])
+        return {"notes": [str(answer.content)]}
+
+    return node
+
+
+def by_system(server: FakeOpenAI) -> dict[Any, int]:
+    """Return what the provider bills for each system prompt."""
+    return server.billed_by(lambda request: request.system_text)
+
+
+def consumed(manager: BudgetManager) -> dict[str, int]:
+    """Return what the books say that each agent used."""
+    return {
+        name: account.consumed for name, account in manager.accounts().items() if account.consumed
+    }
+
+
+def two_nodes(server: FakeOpenAI, **research: Any) -> StateGraph[State, None, State, State]:
+    """Return a graph of research and writing, annotated."""
+    model = chat(server)
+    builder = StateGraph(State)
+    builder.add_node("research", asks(model, "research"), metadata=budget(**research))
+    builder.add_node(
+        "write", asks(model, "writer"), metadata=budget("writer", priority=1, max_tokens=9_000)
+    )
+    builder.add_edge(START, "research")
+    builder.add_edge("research", "write")
+    builder.add_edge("write", END)
+    return builder
+
+
+def test_annotated_nodes_are_charged_what_the_log_says(server: FakeOpenAI) -> None:
+    """Each node's calls are on its agent's account; a nameless annotation takes the node's name."""
+    manager = BudgetManager()
+    app = govern_graph(two_nodes(server, priority=3, max_tokens=9_000), manager)
+    assert list(manager.contracts) == ["research", "writer"]
+    app.invoke({"notes": []})
+    assert consumed(manager) == by_system(server)
+
+
+def test_all_annotated_contracts_are_open_before_the_first_call(server: FakeOpenAI) -> None:
+    """A node that runs later is a donor from the start."""
+    manager = BudgetManager()
+    app = govern_graph(two_nodes(server, priority=3, max_tokens=20), manager)
+    app.invoke({"notes": []})
+    held = next(entry for entry in manager.journal() if entry.kind == "held")
+    assert held.agent == "research"
+    assert [move.donor for move in held.moves] == ["writer"]
+
+
+def test_the_graph_that_was_given_stays_as_it_was(server: FakeOpenAI) -> None:
+    """Builder and compiled graph can be used without contracts afterwards."""
+    builder = two_nodes(server, priority=3, max_tokens=1)
+    compiled = builder.compile()
+    manager = BudgetManager()
+    govern_graph(builder, manager)
+    app = govern_graph(compiled, manager)
+    compiled.invoke({"notes": []})
+    assert len(server.log) == 2
+    assert consumed(manager) == {}
+    assert type(app) is type(compiled)
+
+
+def test_a_refusal_leaves_invoke_as_our_error_and_the_checkpoint_resumes(
+    server: FakeOpenAI,
+) -> None:
+    """Nothing is sent; after a top-up `invoke(None)` goes on where it stopped, on the same books."""
+    manager = BudgetManager()
+    builder = two_nodes(server, priority=1, max_tokens=9_000)
+    app = govern_graph(builder, manager, checkpointer=InMemorySaver())
+    manager.change_contract("writer", max_tokens=10)
+    manager.change_contract("research", max_tokens=200, min_reserve=200)
+    config: Any = {"configurable": {"thread_id": "t"}}
+    with pytest.raises(BudgetExceededError) as refused:
+        app.invoke({"notes": []}, config)
+    assert refused.value.agent_name == "writer"
+    assert len(server.log) == 1
+    assert app.get_state(config).next == ("write",)
+    manager.top_up("writer", 5_000)
+    app.invoke(None, config)
+    assert len(server.log) == 2
+    assert consumed(manager) == by_system(server)
+
+
+def test_retry_policy_does_not_retry_a_refusal(server: FakeOpenAI) -> None:
+    """LangGraph's default retry policy retries a plain Exception; ours is tried once."""
+    attempts: list[str] = []
+    model = chat(server)
+
+    def node(state: State) -> dict[str, list[str]]:
+        attempts.append("ours")
+        return {"notes": [str(model.invoke("hello").content)]}
+
+    def naive(state: State) -> dict[str, list[str]]:
+        attempts.append("naive")
+        raise Exception("over budget")  # noqa: TRY002 - what a naive library raises
+
+    for function in (node, naive):
+        builder = StateGraph(State)
+        policy = RetryPolicy(initial_interval=0.001, max_attempts=3)
+        builder.add_node("a", function, metadata=budget(max_tokens=1), retry_policy=policy)
+        builder.add_edge(START, "a")
+        app = govern_graph(builder, BudgetManager())
+        with pytest.raises(Exception, match="asked for|over budget"):
+            app.invoke({"notes": []})
+    assert attempts == ["ours", "naive", "naive", "naive"]
+    assert server.log == ()
+
+
+def test_exactly_two_of_forty_sent_workers_reach_the_provider() -> None:
+    """A fan-out of 40 on a budget for two: exactly 2 requests, and books equal to the log."""
+    release = threading.Event()
+
+    def answer(request: Any) -> Answer:
+        return Answer(text="x", input_tokens=1_000, fill=True, hold=release)
+
+    with FakeOpenAI(answer) as server:
+        model = chat(server, max_tokens=1_000)
+        prompt = "word " * 994
+        outcomes: list[str] = []
+
+        def worker(state: State) -> dict[str, list[str]]:
+            try:
+                model.invoke(prompt)
+            except BudgetExceededError:
+                outcomes.append("refused")
+                if outcomes.count("refused") == 38:
+                    release.set()
+                return {"notes": ["refused"]}
+            return {"notes": ["sent"]}
+
+        builder = StateGraph(State)
+        builder.add_node("plan", lambda state: {"notes": []})
+        builder.add_node("worker", worker, metadata=budget(max_tokens=5_000))
+        builder.add_edge(START, "plan")
+        builder.add_conditional_edges(
+            "plan", lambda state: [Send("worker", state) for _ in range(40)], ["worker"]
+        )
+        manager = BudgetManager()
+        app = govern_graph(builder, manager)
+        result = app.invoke({"notes": []}, {"max_concurrency": 40})
+        assert sorted(result["notes"]) == ["refused"] * 38 + ["sent"] * 2
+        assert len(server.log) == 2
+        assert manager.accounts()["worker"].consumed == server.billed_tokens == 4_000
+
+
+def test_an_agent_as_a_node_is_charged_with_its_tools_calls() -> None:
+    """Inside an agent the node is called "model" or "tools"; the annotation tells whose it is."""
+
+    def script(request: Any) -> Answer | str:
+        if "tool" in [role for role, _ in request.messages] or not request.tools:
+            return "Done."
+        return Answer(tool_calls=[ToolCall(name="ask_expert", arguments={"question": "why"})])
+
+    with FakeOpenAI(script) as server:
+        model = chat(server)
+
+        @tool
+        def ask_expert(question: str) -> str:
+            """Ask an expert, which is another model call."""
+            return str(model.invoke([("system", "expert"), ("user", question)]).content)
+
+        agent = create_agent(model, [ask_expert], system_prompt="agent")
+        builder = StateGraph(dict)  # type: ignore[type-var]
+        builder.add_node("research", agent, metadata=budget("researcher", max_tokens=9_000))
+        builder.add_edge(START, "research")
+        manager = BudgetManager()
+        govern_graph(builder, manager).invoke({"messages": [HumanMessage("go")]})
+        assert len(server.log) == 3
+        assert consumed(manager) == {"researcher": server.billed_tokens}
+
+
+def test_the_inner_annotation_pays(server: FakeOpenAI) -> None:
+    """An annotated subgraph node inside an annotated node: the inner one is charged."""
+    model = chat(server)
+    inner = StateGraph(State)
+    inner.add_node("deep", asks(model, "inner"), metadata=budget("inner", max_tokens=9_000))
+    inner.add_node("plain", asks(model, "outer"))
+    inner.add_edge(START, "deep")
+    inner.add_edge("deep", "plain")
+    outer = StateGraph(State)
+    outer.add_node("team", inner.compile(), metadata=budget("outer", max_tokens=9_000))
+    outer.add_edge(START, "team")
+    manager = BudgetManager()
+    govern_graph(outer, manager).invoke({"notes": []})
+    assert consumed(manager) == by_system(server)
+
+
+def test_an_agents_own_name_pays_where_it_has_a_contract(server: FakeOpenAI) -> None:
+    """`create_agent(name=...)` without any annotation is found by its name."""
+    manager = BudgetManager()
+    manager.register_agent("alpha", max_tokens=9_000)
+    agent = create_agent(chat(server), [], system_prompt="alpha", name="alpha")
+    builder = StateGraph(dict)  # type: ignore[type-var]
+    builder.add_node("somewhere", agent, metadata=budget("outer", max_tokens=9_000))
+    builder.add_edge(START, "somewhere")
+    govern_graph(builder, manager).invoke({"messages": [HumanMessage("go")]})
+    assert consumed(manager) == by_system(server)
+
+
+def test_nodes_without_annotation_are_found_by_their_path(server: FakeOpenAI) -> None:
+    """The lone handler charges the node whose name has a contract, the innermost first."""
+    model = chat(server)
+    inner = StateGraph(State)
+    inner.add_node("beta", asks(model, "beta"))
+    inner.add_edge(START, "beta")
+    outer = StateGraph(State)
+    outer.add_node("team", inner.compile())
+    outer.add_node("alone", asks(model, "alone"))
+    outer.add_edge(START, "team")
+    outer.add_edge("team", "alone")
+    manager = BudgetManager()
+    for name in ("team", "beta", "alone"):
+        manager.register_agent(name, max_tokens=9_000)
+    outer.compile().invoke({"notes": []}, {"callbacks": budget_callbacks(manager)})
+    assert consumed(manager) == by_system(server)
+
+
+def test_calls_without_a_contract_are_tracked_and_warned_about_once(server: FakeOpenAI) -> None:
+    """What nobody has a contract for is on a line of its own, with a warning that names the nearest."""
+    builder = StateGraph(State)
+    builder.add_node("reserch", asks(chat(server), "reserch"))
+    builder.add_edge(START, "reserch")
+    manager = BudgetManager()
+    manager.register_agent("research", max_tokens=9_000)
+    app = govern_graph(builder, manager)
+    with pytest.warns(UserWarning, match="nearest contract is 'research'"):
+        app.invoke({"notes": []})
+    app.invoke({"notes": []})
+    account = manager.accounts()["reserch"]
+    assert account.contract is None
+    assert account.consumed == server.billed_tokens
+    assert account.overdraft == 0
+
+
+def test_calls_without_a_contract_can_be_denied(server: FakeOpenAI) -> None:
+    """With unattributed="deny" they are not sent."""
+    builder = StateGraph(State)
+    builder.add_node("reserch", asks(chat(server), "reserch"))
+    builder.add_edge(START, "reserch")
+    manager = BudgetManager(unattributed="deny")
+    manager.register_agent("research", max_tokens=9_000)
+    with pytest.raises(BudgetExceededError, match="No contract answers for it") as refused:
+        govern_graph(builder, manager).invoke({"notes": []})
+    assert refused.value.code == "unattributed"
+    assert server.log == ()
+
+
+def test_each_thread_has_its_own_books(server: FakeOpenAI) -> None:
+    """scope_by="thread_id": conversations do not share a budget; scope_by may be a function."""
+    manager = BudgetManager(scope="acme")
+    app = govern_graph(
+        two_nodes(server, priority=3, max_tokens=9_000),
+        manager,
+        scope_by="thread_id",
+        checkpointer=InMemorySaver(),
+    )
+    for thread_id in ("t1", "t2"):
+        app.invoke({"notes": []}, {"configurable": {"thread_id": thread_id}})
+    assert consumed(manager) == {}
+    assert consumed(manager.scope("acme/t1")) == consumed(manager.scope("acme/t2"))
+    assert sum(consumed(manager.scope("acme/t1")).values()) * 2 == server.billed_tokens
+    tenants = govern_graph(
+        two_nodes(server, priority=3, max_tokens=9_000),
+        manager,
+        scope_by=lambda metadata: metadata.get("tenant"),
+    )
+    tenants.invoke({"notes": []}, {"metadata": {"tenant": "globex"}})
+    assert consumed(manager.scope("globex"))
+
+
+def test_parallel_and_awaited_nodes_keep_their_agents(server: FakeOpenAI) -> None:
+    """Parallel branches, run with ainvoke, are told apart."""
+    model = chat(server)
+    builder = StateGraph(State)
+    for name in ("left", "right"):
+        builder.add_node(name, asks(model, name), metadata=budget(max_tokens=9_000))
+        builder.add_edge(START, name)
+    manager = BudgetManager()
+    asyncio.run(govern_graph(builder, manager).ainvoke({"notes": []}))
+    assert consumed(manager) == by_system(server)
+
+
+def test_streamed_messages_without_usage_are_not_free(server: FakeOpenAI) -> None:
+    """`stream_mode="messages"` silently turns usage off for custom URLs: charged by estimate."""
+    manager = BudgetManager()
+    app = govern_graph(two_nodes(server, priority=3, max_tokens=9_000), manager)
+    list(app.stream({"notes": []}, stream_mode="messages"))
+    accounts = manager.accounts()
+    assert all(accounts[name].unmeasured > 0 for name in ("research", "writer"))
+    assert all(accounts[name].held == 0 for name in ("research", "writer"))
+
+
+def test_annotations_are_checked_where_they_are_written() -> None:
+    """A wrong number fails at `budget(...)`, not in the middle of a run."""
+    with pytest.raises(ValueError, match="priority"):
+        budget("a", priority=0, max_tokens=10)
+    with pytest.raises(TypeError):
+        budget("a", max_token=10)
+    with pytest.raises(ValueError, match="no max_tokens"):
+        budget("a", priority=3)
+    assert budget("a") == {"tbcontracts": {"agent": "a"}}
+
+
+def test_conflicting_annotations_are_refused(server: FakeOpenAI) -> None:
+    """One agent with two different contracts in one graph is a mistake that is told at set-up."""
+    builder = two_nodes(server, priority=3, max_tokens=9_000)
+    builder.add_node("again", asks(chat(server), "x"), metadata=budget("writer", max_tokens=1))
+    with pytest.raises(ContractConflictError, match="'writer'"):
+        govern_graph(builder, BudgetManager())
+
+
+@pytest.mark.parametrize("graph", [None, 7, "graph"])
+def test_what_is_no_graph_is_refused(graph: Any) -> None:
+    """Wrong arguments are named."""
+    with pytest.raises(ConfigurationError, match="needs a StateGraph or a compiled graph"):
+        govern_graph(graph, BudgetManager())
+
+
+def test_wrong_arguments_are_told(server: FakeOpenAI) -> None:
+    """A manager that is none, or compile arguments for a compiled graph."""
+    builder = two_nodes(server, priority=3, max_tokens=9_000)
+    with pytest.raises(ConfigurationError, match="needs a BudgetManager"):
+        govern_graph(builder, {"a": 1})  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="compiled already; checkpointer"):
+        govern_graph(builder.compile(), BudgetManager(), checkpointer=InMemorySaver())
+    with pytest.raises(TypeError, match="scope_by"):
+        govern_graph(builder, BudgetManager(), scope_by="tenant")
