@@ -160,18 +160,14 @@ class Door:
         observed = enforcement == "observe"
         contract = self._engine.contracts.get(name)
         expected = expected_size(shape, contract, self._engine.forecast(name))
-        refused: Unbounded | None = None
         size: HoldSize | Unbounded = expected
-        if track and self.settings.denies_unattributed:
-            refused = _unattributed(name, self._engine.contracts)
-            code = "unattributed"
+        code = "unbounded"
+        if track and self.settings.denies_unattributed and not observed:
+            size, code = _unattributed(name, self._engine.contracts), "unattributed"
         elif enforcement == "strict":
             size = strict_size(shape, contract)
-            refused = size if isinstance(size, Unbounded) else None
-            code = "unbounded"
-        if refused is not None and not observed:
-            return Refuse(name, expected.tokens, code, track=track), refused
-        assert isinstance(size, HoldSize)
+        if isinstance(size, Unbounded):
+            return Refuse(name, expected.tokens, code, track=track), size
         command = Reserve(
             name, size.tokens, new_id(), HOLD_TTL_S, None, 0, size.sizing, enforcement, track
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
@@ -59,7 +59,7 @@ def _compiled(graph: Any, compile_arguments: Mapping[str, Any]) -> Pregel[Any, A
         named = ", ".join(compile_arguments)
         msg = f"The graph is compiled already; {named} cannot be applied to it."
         raise ConfigurationError(msg, remedy="What helps: pass the StateGraph itself.")
-    return cast("Pregel[Any, Any, Any, Any]", graph)
+    return graph
 
 
 def _annotated(compiled: Any) -> Iterator[BudgetContract]:

@@ -56,7 +56,13 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: FakeServer
+
+    @property
+    def _fake(self) -> FakeOpenAI:
+        """The provider that this connection belongs to."""
+        server = self.server
+        assert isinstance(server, FakeServer)
+        return server.fake
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - its name there
         """Print nothing."""
@@ -80,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
         except ValueError:
             self._send_error(400, "The request is no JSON.")
             return
-        fake = self.server.fake
+        fake = self._fake
         request = fake.arrived(self.path, body)
         try:
             step = fake.step(request)
@@ -95,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _fail(self, request: ScriptedRequest, fault: Fault) -> None:
         """Reply with a fault."""
-        fake = self.server.fake
+        fake = self._fake
         if fault.kind == "status":
             fake.note(request.index, status=fault.status, input_tokens=fault.billed_tokens)
             self._send_error(fault.status, fault.message, fault.headers)
@@ -121,14 +127,14 @@ class Handler(BaseHTTPRequestHandler):
             self._stream(request, reply, billed, chat=chat)
             return
         reported = reply.answer.report_usage
-        self.server.fake.note(request.index, **billed, usage_reported=reported, completed=True)
+        self._fake.note(request.index, **billed, usage_reported=reported, completed=True)
         self._send_json(200, wire.chat_body(reply) if chat else wire.responses_body(reply))
 
     def _stream(
         self, request: ScriptedRequest, reply: wire.Reply, billed: dict[str, Any], *, chat: bool
     ) -> None:
         """Reply piece by piece; a stream that breaks off bills the input and what was sent."""
-        fake = self.server.fake
+        fake = self._fake
         asked = bool((request.body.get("stream_options") or {}).get("include_usage"))
         events = wire.chat_events(reply, with_usage=asked) if chat else wire.responses_events(reply)
         drop_after = reply.answer.drop_after_chunks

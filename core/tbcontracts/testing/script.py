@@ -130,8 +130,8 @@ class Director:
         if isinstance(script, (str, Answer, Fault)):
             return script
         if callable(script):
-            found: Step = script(request)
-            return found
+            found: Any = script(request)
+            return self._find(key, found, request)
         if isinstance(script, Mapping):
             for part, inner in script.items():
                 if part in request.system_text:

@@ -16,6 +16,7 @@ from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import RetryPolicy, Send
+from pydantic import SecretStr
 
 from tbcontracts import BudgetExceededError, BudgetManager, ContractConflictError
 from tbcontracts.errors import ConfigurationError
@@ -40,12 +41,16 @@ def server() -> Iterator[FakeOpenAI]:
 def chat(server: FakeOpenAI, **settings: Any) -> ChatOpenAI:
     """Return a real client for the local provider."""
     return ChatOpenAI(
-        base_url=server.base_url, api_key="test", model="gpt-4o-mini", max_retries=0, **settings
+        base_url=server.base_url,
+        api_key=SecretStr("test"),
+        model="gpt-4o-mini",
+        max_retries=0,
+        **settings,
     )
 
 
 def asks(model: ChatOpenAI, system: str) -> Any:
-    """Return a node that asks a model under a system prompt, by which the log tells agents apart."""
+    """Return a node with a system prompt of its own, by which the log tells agents apart."""
 
     def node(state: State) -> dict[str, list[str]]:
         answer = model.invoke([("system", system), ("user", "Do your part.")])
@@ -115,7 +120,7 @@ def test_the_graph_that_was_given_stays_as_it_was(server: FakeOpenAI) -> None:
 def test_a_refusal_leaves_invoke_as_our_error_and_the_checkpoint_resumes(
     server: FakeOpenAI,
 ) -> None:
-    """Nothing is sent; after a top-up `invoke(None)` goes on where it stopped, on the same books."""
+    """Nothing is sent; after a top-up `invoke(None)` goes on there, on the same books."""
     manager = BudgetManager()
     builder = two_nodes(server, priority=1, max_tokens=9_000)
     app = govern_graph(builder, manager, checkpointer=InMemorySaver())
@@ -144,7 +149,7 @@ def test_retry_policy_does_not_retry_a_refusal(server: FakeOpenAI) -> None:
 
     def naive(state: State) -> dict[str, list[str]]:
         attempts.append("naive")
-        raise Exception("over budget")  # noqa: TRY002 - what a naive library raises
+        raise Exception("over budget")  # what a naive library raises
 
     for function in (node, naive):
         builder = StateGraph(State)
@@ -152,7 +157,7 @@ def test_retry_policy_does_not_retry_a_refusal(server: FakeOpenAI) -> None:
         builder.add_node("a", function, metadata=budget(max_tokens=1), retry_policy=policy)
         builder.add_edge(START, "a")
         app = govern_graph(builder, BudgetManager())
-        with pytest.raises(Exception, match="asked for|over budget"):
+        with pytest.raises(Exception, match=r"asked for|over budget"):
             app.invoke({"notes": []})
     assert attempts == ["ours", "naive", "naive", "naive"]
     assert server.log == ()
@@ -268,7 +273,7 @@ def test_nodes_without_annotation_are_found_by_their_path(server: FakeOpenAI) ->
 
 
 def test_calls_without_a_contract_are_tracked_and_warned_about_once(server: FakeOpenAI) -> None:
-    """What nobody has a contract for is on a line of its own, with a warning that names the nearest."""
+    """A name without a contract is on a line of its own, with a warning that names the nearest."""
     builder = StateGraph(State)
     builder.add_node("reserch", asks(chat(server), "reserch"))
     builder.add_edge(START, "reserch")
