@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def main() -> int:
     arguments = parse_arguments()
     if arguments.live and not agreed(arguments):
         return 2
-    print("tbcontracts demo".ljust(WIDTH, " "))
+    print("tbcontracts demo")
     print("=" * WIDTH)
     equal = [run_graph(arguments), run_crew(arguments)]
     print()
@@ -104,6 +105,7 @@ def run_crew(arguments: argparse.Namespace) -> bool:
         print("With Python 3.10 to 3.13 it runs.")
         return True
     print("Importing CrewAI; that takes some seconds ...", flush=True)
+    logging.disable(logging.ERROR)  # CrewAI logs each refusal, too; below it is told once
     with provider(arguments, demo_crew.script) as where:
         manager = demo_crew.run(where.base_url, where.api_key, where.model)
         return settle_up(manager, where)

@@ -156,6 +156,8 @@ class Denied(NamedTuple):
     requested: int
     available: int
     """Tokens that could be reached: the agent's own, the pool's and the donors'; 0 or more."""
+    lacking: int
+    """Tokens that a top-up would have to add. An overdraft counts: it is paid first."""
     code: str
     seq: int
     score: float | None = None

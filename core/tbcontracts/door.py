@@ -81,6 +81,10 @@ class Door:
         """What makes two managers the same: contracts and store, scope, and the outer manager."""
         return (self._engine, self._scope, self._outer)
 
+    def is_view_of(self, other: Door) -> bool:
+        """Return whether both are the same manager, on the same or on different books of it."""
+        return self._engine is other._engine
+
     @property
     def current_agent(self) -> str | None:
         """The agent that `acting_as` names here, if any."""

@@ -42,8 +42,7 @@ def _words(
     asked = f"Agent {agent!r} asked for {requested:,} tokens"
     if sizing != "caller":
         asked += f" (input plus {sizing})"
-    lacking = max(1, requested - available)
-    top_up = f"manager.top_up({agent!r}, {lacking})"
+    top_up = f"manager.top_up({agent!r}, {max(1, denied.lacking)})"
     if denied.code == "scope_closed":
         return f"{asked}, but scope {scope!r} is closed.", "What helps: another scope."
     if denied.code == "reserve_kept":

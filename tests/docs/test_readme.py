@@ -69,7 +69,7 @@ def test_every_example_is_run() -> None:
 
 def test_the_refusal_shown_is_a_real_one() -> None:
     """The error text in the README is word for word what the code says."""
-    denied = Denied("researcher", 783, 242, "budget_exceeded", seq=1)
+    denied = Denied("researcher", 783, 242, 541, "budget_exceeded", seq=1)
     contract = BudgetContract("researcher", max_tokens=900)
     error = refusal(denied, "default", contract, "output cap of the call")
     shown = next(block for block in re.findall(r"```text\n(.*?)```", README, re.DOTALL))

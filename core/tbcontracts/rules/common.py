@@ -114,8 +114,9 @@ def overdraft(account: Account) -> int:
 
 
 def denied(account: Account, requested: int, available: int, code: str, seq: int) -> Denied:
-    """Return a denial; what could be reached is never shown below 0."""
-    return Denied(account.contract.agent_name, requested, max(0, available), code, seq)
+    """Return a denial; what could be reached is never shown below 0, what is lacking is exact."""
+    name, lacking = account.contract.agent_name, max(0, requested - available)
+    return Denied(name, requested, max(0, available), lacking, code, seq)
 
 
 def log_denial(books: Books, account: Account, denial: Denied) -> Denied:

@@ -1,0 +1,196 @@
+"""Contracts of a crew: gathered from where users write them, matched with the agents it has."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from tbcontracts import BudgetContract, BudgetManager
+from tbcontracts.attribution import nearest
+from tbcontracts.errors import ConfigurationError
+from tbcontracts_crewai.roles import Roles, normalise, template_of
+
+MANAGER_ROLE = "Crew Manager"
+"""The manager that CrewAI makes for a hierarchical crew once its kickoff has begun."""
+HELPER_ROLES = ("Guardrail Agent", "Task Execution Planner", "Task Execution Evaluator")
+"""Agents that CrewAI makes on the way; they get a contract where somebody names them."""
+
+Budget = BudgetContract | Mapping[str, Any]
+_FIELDS = frozenset(BudgetContract.__dataclass_fields__) - {"agent_name"}
+
+
+class Written(NamedTuple):
+    """A contract as it was written down."""
+
+    role: str
+    contract: BudgetContract
+    where: str
+
+
+def check_manager(given: object) -> BudgetManager:
+    """Return the manager to use; a fresh one where none was given.
+
+    Raises:
+        ConfigurationError: It is no BudgetManager.
+    """
+    if given is None:
+        return BudgetManager(unattributed="track")
+    if isinstance(given, BudgetManager):
+        return given
+    msg = f"govern_crew takes a BudgetManager, not {type(given).__name__}."
+    remedy = "What helps: govern_crew(crew, BudgetManager(), budgets={role: {'max_tokens': ...}})."
+    raise ConfigurationError(msg, remedy=remedy)
+
+
+def register_contracts(
+    crew: Any, manager: BudgetManager, roles: Roles, *, budgets: object, config: object
+) -> None:
+    """Register the contracts of the agents that a crew has, and say what was left out.
+
+    Raises:
+        ConfigurationError: Budgets or config have a shape that cannot be read.
+        ContractConflictError: One agent got two different contracts.
+        TypeError: A field does not exist, or a value has the wrong type.
+        ValueError: A value is out of range.
+    """
+    agents = agents_of(crew)
+    accounts = _accounts(crew, agents, manager)
+    written = [*_from_budgets(budgets), *_from_config(config), *_from_agents(agents)]
+    unmatched: list[Written] = []
+    for item in written:
+        account = accounts.get(item.role)
+        if account is None:
+            unmatched.append(item)
+        else:
+            manager.register(item.contract.changed(agent_name=account))
+    for agent in agents:
+        roles.learn(agent)
+    _say_what_is_left_out(unmatched, agents, accounts)
+    _say_who_has_none(agents, manager, roles)
+
+
+def agents_of(crew: Any) -> list[Any]:
+    """Return the agents of a crew, with its manager if it has one already.
+
+    Raises:
+        ConfigurationError: This is no crew.
+    """
+    agents = getattr(crew, "agents", None)
+    if agents is None or not callable(getattr(crew, "kickoff", None)):
+        msg = f"govern_crew takes a Crew, not {type(crew).__name__}."
+        helps = "What helps: of a @CrewBase object, pass what its crew() returns."
+        raise ConfigurationError(msg, remedy=helps)
+    found = [*agents, getattr(crew, "manager_agent", None)]
+    found += [getattr(task, "agent", None) for task in getattr(crew, "tasks", ())]
+    kept: list[Any] = []
+    for agent in found:
+        if agent is not None and not any(agent is known for known in kept):
+            kept.append(agent)
+    return kept
+
+
+def _accounts(crew: Any, agents: Iterable[Any], manager: BudgetManager) -> dict[str, str]:
+    """Return the account of every role that this crew can have, by each of its spellings."""
+    known = {normalise(name): name for name in manager.contracts}
+    helpers = [*HELPER_ROLES]
+    if str(getattr(getattr(crew, "process", None), "value", "")) == "hierarchical":
+        helpers.append(MANAGER_ROLE)
+    accounts = {name: known.get(name, name) for name in helpers}
+    for agent in agents:
+        template, role = template_of(agent), normalise(agent.role)
+        account = known.get(template) or known.get(role) or template
+        accounts.setdefault(role, account)
+        accounts[template] = account
+    return accounts
+
+
+def _from_budgets(budgets: object) -> Iterator[Written]:
+    """Yield the contracts of `budgets=`."""
+    if budgets is None:
+        return
+    if not isinstance(budgets, Mapping):
+        msg = f"budgets must be a mapping of roles to contracts, not {type(budgets).__name__}."
+        raise ConfigurationError(msg, remedy="What helps: {'Researcher': {'max_tokens': 4000}}.")
+    for role, budget in budgets.items():
+        yield _written(role, budget, "budgets")
+
+
+def _from_config(config: object) -> Iterator[Written]:
+    """Yield the contracts of agents.yaml: its mapping, or the @CrewBase object that read it."""
+    if config is None:
+        return
+    entries = config if isinstance(config, Mapping) else getattr(config, "agents_config", None)
+    if not isinstance(entries, Mapping):
+        msg = f"config must be an agents_config mapping, not {type(config).__name__}."
+        helps = "What helps: the @CrewBase object, or its agents_config."
+        raise ConfigurationError(msg, remedy=helps)
+    for key, entry in entries.items():
+        if not isinstance(entry, Mapping) or entry.get("budget") is None:
+            continue
+        if not normalise(entry.get("role")):
+            msg = f"The agent {key!r} in config has a budget but no role."
+            raise ConfigurationError(msg, remedy="What helps: budgets={role: ...} for it.")
+        yield _written(entry["role"], entry["budget"], f"config[{key!r}]")
+
+
+def _from_agents(agents: Iterable[Any]) -> Iterator[Written]:
+    """Yield the contracts that agents carry themselves."""
+    for agent in agents:
+        budget = getattr(agent, "budget", None)
+        if budget is not None:
+            yield _written(template_of(agent), budget, "the agent's own budget")
+
+
+def _written(role: object, budget: object, where: str) -> Written:
+    """Return a contract as it was written, under the one spelling of its role."""
+    name = normalise(role)
+    if isinstance(budget, BudgetContract):
+        if normalise(budget.agent_name) != name:
+            msg = f"{where} has the contract of {budget.agent_name!r} under the role {name!r}."
+            raise ConfigurationError(msg, remedy="What helps: the same name in both places.")
+        return Written(name, budget, where)
+    if not isinstance(budget, Mapping):
+        msg = f"The budget of {name!r} in {where} must be a contract or a mapping of its fields."
+        raise ConfigurationError(msg, remedy="What helps: {'max_tokens': 4000, 'priority': 2}.")
+    unknown = sorted(str(field) for field in budget if field not in _FIELDS)
+    if unknown:
+        near = nearest(unknown[0], _FIELDS)
+        hint = f" Did you mean {near!r}?" if near else ""
+        msg = f"The budget of {name!r} in {where} has no field {unknown[0]!r}.{hint}"
+        raise ConfigurationError(msg, remedy=f"Its fields are {', '.join(sorted(_FIELDS))}.")
+    return Written(name, BudgetContract(name, **budget), where)
+
+
+def _say_what_is_left_out(
+    unmatched: list[Written], agents: Iterable[Any], accounts: Mapping[str, str]
+) -> None:
+    """Warn of contracts that no agent of this crew would ever use."""
+    if not unmatched:
+        return
+    here = [template_of(agent) for agent in agents]
+    parts: list[str] = []
+    for item in unmatched:
+        near = nearest(item.role, accounts)
+        parts.append(f"{item.role!r} in {item.where}" + (f" (nearest: {near!r})" if near else ""))
+    warnings.warn(
+        f"No agent of this crew has the role {'; '.join(parts)}: left out, so that nobody's budget "
+        f"lies idle. Its agents are {', '.join(map(repr, here))}.",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
+def _say_who_has_none(agents: Iterable[Any], manager: BudgetManager, roles: Roles) -> None:
+    """Warn of agents without a contract where others have one."""
+    contracts = manager.contracts
+    if not contracts or isinstance(manager.settings.unattributed, BudgetContract):
+        return
+    without = sorted({roles.learn(agent) or "" for agent in agents} - set(contracts))
+    if without:
+        what = "refused" if manager.settings.denies_unattributed else "tracked without a limit"
+        warnings.warn(
+            f"No contract for {', '.join(map(repr, without))}: their calls are {what}.",
+            UserWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,86 @@
+"""The gate: a call is held for, or it is not sent."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import NoReturn
+
+from tbcontracts import BudgetExceededError, BudgetManager
+from tbcontracts.calls import Call
+from tbcontracts.sizing import CallShape
+from tbcontracts_crewai import errors
+from tbcontracts_crewai.frames import Frame
+from tbcontracts_crewai.kickoffs import Kickoff, Place
+from tbcontracts_crewai.open_calls import OpenCall
+
+_log = logging.getLogger("tbcontracts")
+
+
+class Gate:
+    """Decides on the calls of one run.
+
+    Args:
+        manager: Whose books.
+        place: Returns where in the run this is.
+        held_around: Returns the call with this id where a block around this one holds for it.
+    """
+
+    def __init__(
+        self,
+        manager: BudgetManager,
+        place: Callable[[], Place],
+        held_around: Callable[[str], Call | None],
+    ) -> None:
+        self._manager = manager
+        self._place = place
+        self._held_around = held_around
+
+    def admit(
+        self,
+        call_id: str,
+        find_account: Callable[[], str | None],
+        measure: Callable[[], CallShape],
+        frame: Frame | None,
+    ) -> OpenCall | None:
+        """Return the call with its hold; None where observe mode lets it go without one.
+
+        Raises:
+            CrewBudgetExceededError: It cannot be paid for, or its kickoff was refused before.
+            CrewGateError: It could not be decided on.
+        """
+        place = self._place()
+        first = place.kickoff.refusal if place.kickoff is not None else None
+        if first is not None:
+            errors.raise_stopped(first)
+        trouble: Exception
+        try:
+            outer = self._manager.current_call or self._held_around(call_id)
+            if outer is not None:
+                return OpenCall(outer, inner=True, frame=frame, step=place.step)
+            account = find_account() or place.account
+            call = self._manager.begin_call(account, measure(), note="crewai")
+            return OpenCall(call, inner=False, frame=frame, step=place.step)
+        except BudgetExceededError as error:
+            trouble = error
+        except Exception as error:
+            _log.exception("The budget of a call could not be checked.")
+            trouble = error
+        if self._manager.settings.enforcement != "observe":
+            # Out here, so that the core's error, which names the role, is no context of ours.
+            self._stop(trouble, place.kickoff)
+        return None
+
+    def _stop(self, trouble: Exception, kickoff: Kickoff | None) -> NoReturn:
+        """Keep a call from being sent."""
+        if not isinstance(trouble, BudgetExceededError):
+            errors.raise_undecided(trouble)
+        refusal = errors.as_crew_error(trouble)
+        if kickoff is not None and self._is_final(refusal):
+            kickoff.refuse(refusal)
+        errors.raise_refusal(refusal)
+
+    def _is_final(self, refusal: BudgetExceededError) -> bool:
+        """Return whether a refusal ends the kickoff: not where its agent was told to go on."""
+        contract = self._manager.contracts.get(refusal.agent_name)
+        return contract is None or contract.on_exceeded == "raise"

@@ -1,0 +1,190 @@
+"""Where a crew's contracts are written, and how they find their agents."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from crewai import Crew, Process, Task
+
+from tbcontracts import BudgetContract, BudgetManager, ContractConflictError
+from tbcontracts.errors import ConfigurationError
+from tbcontracts.testing import FakeOpenAI
+from tbcontracts_crewai import BudgetAgent, govern_crew
+from tbcontracts_crewai.roles import Roles, normalise
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _no_surprising_warning() -> Iterator[None]:
+    """Turn warnings of ours into errors, unless a test expects them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        yield
+
+
+def terms(manager: BudgetManager) -> dict[str, int]:
+    """Return the budget of every contract."""
+    return {name: contract.max_tokens for name, contract in manager.contracts.items()}
+
+
+def test_budgets_are_mappings_or_contracts(agent: Make, crew: Make) -> None:
+    """`budgets=` takes the fields of a contract, or a contract."""
+    team = crew(agent("Writer"), agent("Editor"))
+    editor = BudgetContract("Editor", max_tokens=20)
+    budgets: dict[str, Any] = {"Writer": {"max_tokens": 10}, "Editor": editor}
+    assert terms(govern_crew(team, budgets=budgets).manager) == {"Writer": 10, "Editor": 20}
+
+
+@pytest.mark.parametrize("as_object", [False, True], ids=["mapping", "crew_base"])
+def test_agents_yaml_is_read(agent: Make, crew: Make, as_object: bool) -> None:
+    """`config=` takes an agents_config or the object that has one; folded roles match."""
+    entries = {
+        "writer": {"role": "Senior\n  Writer\n", "budget": {"max_tokens": 10, "priority": 2}},
+        "editor": {"role": "Editor\n"},
+    }
+    config = SimpleNamespace(agents_config=entries) if as_object else entries
+    team = crew(agent("Senior Writer\n"), agent("Editor\n"))
+    with pytest.warns(UserWarning, match="No contract for 'Editor'"):
+        run = govern_crew(team, config=config)
+    assert terms(run.manager) == {"Senior Writer": 10}
+
+
+def test_an_agent_carries_its_budget(server: FakeOpenAI, agent: Make, crew: Make) -> None:
+    """A `BudgetAgent` keeps its budget through the copies of `kickoff_for_each`."""
+    team = crew(agent("Writer on {topic}", kind=BudgetAgent, budget={"max_tokens": 5_000}))
+    with govern_crew(team) as run:
+        team.kickoff_for_each([{"topic": "cats"}, {"topic": "dogs"}])
+    assert run.manager.report() == {
+        "Writer on {topic}": {
+            "allocated": 5_000,
+            "consumed": server.billed_tokens,
+            "remaining": 5_000 - server.billed_tokens,
+        }
+    }
+
+
+def test_contracts_that_the_manager_has_count(agent: Make, crew: Make) -> None:
+    """A contract that was registered before is found by the role, blanks aside."""
+    manager = BudgetManager()
+    manager.register_agent("Senior Writer", max_tokens=10)
+    run = govern_crew(crew(agent("Senior  Writer\n")), manager)
+    assert run.manager is manager
+    assert terms(manager) == {"Senior Writer": 10}
+
+
+def test_a_budget_that_nobody_would_use_is_left_out(agent: Make, crew: Make) -> None:
+    """A role that the crew does not have gets no contract, and the nearest one is named."""
+    team = crew(agent("Researcher"))
+    text = r"'Reseacher' in budgets \(nearest: 'Researcher'\)"
+    with pytest.warns(UserWarning, match=text):
+        run = govern_crew(team, budgets={"Reseacher": {"max_tokens": 10}})
+    assert terms(run.manager) == {}
+
+
+def test_agents_of_one_role_share_an_account(server: FakeOpenAI, agent: Make, crew: Make) -> None:
+    """Two agents of the same role draw on one budget."""
+    team = crew(agent("Writer"), agent("Writer"))
+    with govern_crew(team, budgets={"Writer": {"max_tokens": 5_000}}) as run:
+        team.kickoff()
+    assert len(server.log) == 2
+    assert run.manager.report()["Writer"]["consumed"] == server.billed_tokens
+
+
+def test_a_hierarchical_manager_has_a_role(agent: Make) -> None:
+    """The manager that CrewAI makes later can be given a contract at once."""
+    team = Crew(
+        agents=[agent("Worker")],
+        tasks=[Task(description="d", expected_output="e")],
+        process=Process.hierarchical,
+        manager_llm=agent("x").llm,
+    )
+    budgets = {"Worker": {"max_tokens": 10}, "Crew Manager": {"max_tokens": 20}}
+    assert terms(govern_crew(team, budgets=budgets).manager) == {"Worker": 10, "Crew Manager": 20}
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "text"),
+    [
+        ({"budgets": [1]}, ConfigurationError, "must be a mapping of roles"),
+        ({"budgets": {"Writer": 4_000}}, ConfigurationError, "a contract or a mapping"),
+        ({"budgets": {"Writer": {"max_token": 1}}}, ConfigurationError, "mean 'max_tokens'"),
+        ({"budgets": {"Writer": {"max_tokens": -1}}}, ValueError, "max_tokens"),
+        ({"budgets": {"Writer": {"max_tokens": True}}}, TypeError, "max_tokens"),
+        ({"budgets": {"Writer": BudgetContract("Other")}}, ConfigurationError, "'Other'"),
+        ({"config": 7}, ConfigurationError, "agents_config"),
+        ({"config": {"w": {"budget": {"max_tokens": 1}}}}, ConfigurationError, "no role"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(
+    agent: Make, crew: Make, given: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    """A budget that cannot be read raises where it was written, and registers nothing."""
+    manager = BudgetManager()
+    with pytest.raises(error, match=text):
+        govern_crew(crew(agent("Writer")), manager, **given)
+    assert terms(manager) == {}
+
+
+def test_what_is_no_crew_is_refused(agent: Make, crew: Make) -> None:
+    """Neither an agent list nor a file name passes for a crew or a manager."""
+    wrong: Any = [agent("Writer")]
+    with pytest.raises(ConfigurationError, match="takes a Crew, not list"):
+        govern_crew(wrong)
+    wrong = {"Writer": {"max_tokens": 1}}
+    with pytest.raises(ConfigurationError, match="takes a BudgetManager, not dict"):
+        govern_crew(crew(agent("Writer")), wrong)
+
+
+def test_two_contracts_for_one_role_conflict(agent: Make, crew: Make) -> None:
+    """A budget in two places must be the same in both."""
+    team = crew(agent("Writer", kind=BudgetAgent, budget={"max_tokens": 10}))
+    assert terms(govern_crew(team, budgets={"Writer": {"max_tokens": 10}}).manager) == {
+        "Writer": 10
+    }
+    with pytest.raises(ContractConflictError, match="Writer"):
+        govern_crew(team, budgets={"Writer": {"max_tokens": 20}})
+
+
+def test_a_run_is_entered_once(agent: Make, crew: Make) -> None:
+    """A block that is entered while it is active says so; afterwards it can be used again."""
+    run = govern_crew(crew(agent("Writer")), budgets={"Writer": {"max_tokens": 10}})
+    with pytest.raises(ConfigurationError, match="Only an active run"):
+        run.wrap(print)
+    with run, pytest.raises(ConfigurationError, match="active already"):
+        run.__enter__()
+    with run:
+        assert callable(run.wrap(print))
+
+
+def test_scope_is_used(server: FakeOpenAI, agent: Make, crew: Make) -> None:
+    """`scope=` keeps this crew's calls on books of their own."""
+    manager = BudgetManager()
+    team = crew(agent("Writer"))
+    with govern_crew(team, manager, budgets={"Writer": {"max_tokens": 5_000}}, scope="run-7"):
+        team.kickoff()
+    assert manager.report()["Writer"]["consumed"] == 0
+    assert manager.scope("run-7").report()["Writer"]["consumed"] == server.billed_tokens
+
+
+def test_roles_are_compared_in_one_spelling() -> None:
+    """Blanks, line ends, control characters and Unicode forms do not tell roles apart."""
+    assert normalise(" Cafe\u0301\n Owner\t") == "Caf\u00e9 Owner"
+    long = normalise("x" * 500)
+    assert len(long.encode()) <= 200
+    assert long != normalise("x" * 501)
+
+
+def test_a_filled_in_template_finds_its_contract() -> None:
+    """A role whose agent was never seen finds the one template that it fits."""
+    manager = BudgetManager()
+    manager.register_agent("{topic} Analyst")
+    manager.register_agent("Writer")
+    roles = Roles(manager)
+    assert roles.account(None, "City (hot) Analyst\n") == "{topic} Analyst"
+    assert roles.account(None, "Somebody") == "Somebody"
+    assert roles.account(None, None) is None
