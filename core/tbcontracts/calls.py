@@ -3,6 +3,11 @@
 `BudgetManager.begin_call` sizes and places the hold, or refuses; `Call.end` decides what the call
 is charged. Ending never raises a budget error. Frameworks report some ends twice: the first one
 counts, unless it was an estimate and what comes later is the truth.
+
+One call, one hold: where an outer layer (a governed function, say) holds for a call already, the
+first call of the same agent below it is that call, and gets no hold of its own. What it reports is
+what the outer one is charged. Any further call below holds for itself, so that a loop in there is
+stopped like any other.
 """
 
 from __future__ import annotations
@@ -29,16 +34,32 @@ class CallEnd(NamedTuple):
 
 
 class Call:
-    """An LLM call under way, with its hold."""
+    """An LLM call under way, with its hold.
+
+    Args:
+        manager: Whose books.
+        hold: The budget that was set aside.
+        shape: What is known of the request.
+        size: How the hold was sized.
+        outer: The call whose hold this is, if an outer layer placed it.
+    """
 
     def __init__(
-        self, manager: BudgetManager, hold: Hold, shape: CallShape, size: HoldSize
+        self,
+        manager: BudgetManager,
+        hold: Hold,
+        shape: CallShape,
+        size: HoldSize,
+        outer: Call | None = None,
     ) -> None:
         self._manager = manager
-        self._lock = threading.Lock()
+        self._outer = outer
+        # One lock for all layers of a call: an inner end may change the outer one.
+        self._lock: threading.RLock = threading.RLock() if outer is None else outer._lock
         self._end: CallEnd | None = None
+        self._inner: Call | None = None
+        self._others_below = False
         self._text_seen: list[str] = []
-        self._usage_seen: Usage | None = None
         self.hold = hold
         self.shape = shape
         self.size = size
@@ -53,21 +74,37 @@ class Call:
         """Whether the call has ended."""
         return self._end is not None
 
+    @property
+    def is_outer(self) -> bool:
+        """Whether calls began below this one: then they know what was used, not its result."""
+        return self._inner is not None or self._others_below
+
+    def inner(self, agent: str, scope: str, shape: CallShape) -> Call | None:
+        """Return this call as an inner layer sees it, or None if that is another call.
+
+        Args:
+            agent: The inner call's agent.
+            scope: Its books.
+            shape: What is known of its request.
+        """
+        with self._lock:
+            same = agent == self.agent_name and scope == self.hold.scope
+            if not same or self._inner is not None or self.ended:
+                self._others_below = True
+                return None
+            self._inner = Call(self._manager, self.hold, shape, self.size, outer=self)
+            return self._inner
+
     def saw(self, text: str) -> None:
         """Note output that arrived: a broken stream is charged by it. Forgotten at the end."""
         if text:
             self._text_seen.append(text)
 
-    def saw_usage(self, usage: Usage) -> None:
-        """Note usage that an inner layer saw; it counts where the outer layer knows of none."""
-        with self._lock:
-            self._usage_seen = usage if self._usage_seen is None else self._usage_seen + usage
-
     def end(self, ending: Ending) -> CallEnd:
         """End the call: settle what it used, or give its hold back.
 
         Args:
-            ending: What is known. Output and usage seen on the way count where it says none.
+            ending: What is known. Output seen on the way counts where it says none.
 
         Returns:
             What was charged; the first answer again if the call had ended for good before.
@@ -75,31 +112,50 @@ class Call:
         with self._lock:
             if self._end is not None and (self._end.final or _still_unknown(ending)):
                 return self._end
-            usage = self._charge_for(ending)
-            final = not ending.given_up or (usage is not None and usage.measured)
-            overdraft = 0
-            if usage is None:
-                self.hold.void()
-            else:
-                overdraft = self.hold.settle(usage, final=final).overdraft
-            self._end = ended = CallEnd(usage, overdraft, final)
+            usage, final = self._charge_for(ending)
+            learn = usage is not None and usage.measured and self._inner is None
+            self._end = ended = CallEnd(usage, self._post(usage, final=final), final)
             self._text_seen.clear()
-        if usage is not None and usage.measured:
+        if learn and usage is not None:
             self._manager.learn(self.agent_name, usage.output_tokens)
         return ended
 
-    def _charge_for(self, ending: Ending) -> Usage | None:
-        """Decide what to charge, with what was seen on the way."""
-        if ending.usage is None and self._usage_seen is not None:
-            ending = ending._replace(usage=self._usage_seen)
+    def _charge_for(self, ending: Ending) -> tuple[Usage | None, bool]:
+        """Decide what to charge, with what was seen on the way, and whether that is the truth."""
+        if self._inner is not None:
+            below = self._inner._end
+            if below is not None:
+                return below.usage, below.final
+            ending = Ending(error=ending.error, given_up=True)
+        elif self._others_below and ending.usage is None:
+            return None, True  # all that it did are calls with holds of their own
         if ending.output_tokens_seen is None and self._text_seen:
             seen = self._manager.count_text("".join(self._text_seen))
             ending = ending._replace(output_tokens_seen=seen)
-        return how_it_ended(
+        usage = how_it_ended(
             ending,
             hold_tokens=self.hold.tokens,
             input_tokens=self.shape.size.input_tokens,
         )
+        measured = usage is not None and usage.measured
+        return usage, measured or not ending.given_up
+
+    def _post(self, usage: Usage | None, *, final: bool) -> int:
+        """Put the charge on the books; return the overdraft that is left."""
+        if self._outer is not None:
+            return self._outer._inner_ended(CallEnd(usage, 0, final))
+        if usage is None:
+            self.hold.void()
+            return 0
+        return self.hold.settle(usage, final=final).overdraft
+
+    def _inner_ended(self, below: CallEnd) -> int:
+        """Hear of the inner layer's end; it counts now if this layer had ended by an estimate."""
+        if self._end is None or self._end.final:
+            return 0
+        overdraft = self._post(below.usage, final=below.final)
+        self._end = below._replace(overdraft=overdraft)
+        return overdraft
 
 
 def _still_unknown(ending: Ending) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from tbcontracts.usage import Usage
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from tbcontracts.calls import Call
     from tbcontracts.manager import BudgetManager
     from tbcontracts.stores.base import Store
 
@@ -90,14 +92,14 @@ class Door:
         """The agent that `acting_as` names here, if any."""
         return attribution.current_agent(self._engine)
 
-    @property
-    def current_call(self) -> Any:
-        """The call that an outer layer holds budget for here, or None."""
-        return attribution.current_call(self._engine)
-
-    def calling(self, call: Any) -> Any:
+    def calling(self, call: Call) -> AbstractContextManager[None]:
         """Make `call` the one that inner layers find, inside a `with` block."""
         return attribution.calling(self._engine, call)
+
+    def _inner_call(self, agent: str, shape: CallShape) -> Call | None:
+        """Return the call that an outer layer holds for, where this is the same one."""
+        outer: Call | None = attribution.current_call(self._engine)
+        return None if outer is None else outer.inner(agent, self.scope_name, shape)
 
     def count_text(self, text: str) -> int:
         """Count the tokens of a text, as holds are sized."""
@@ -230,6 +232,7 @@ class Door:
             max(0, posted.amount - posted.overdraft),
             code="overdraft",
             scope=scope,
+            lacking=posted.overdraft,
             reason=(
                 f"Agent {agent!r} used {posted.amount:,} tokens; they are on the books of scope "
                 f"{scope!r}, but {posted.overdraft:,} are not covered, and block its next call."

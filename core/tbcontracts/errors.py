@@ -55,6 +55,7 @@ class BudgetExceededError(TBCError, RuntimeError):
         available: Tokens that the agent could have reached: its own, the pool's and the donors'.
         reason: The refusal in words, without the remedy.
         scope: The set of books that refused.
+        lacking: Tokens that a top-up would have to add; an overdraft, which is paid first, counts.
     """
 
     code = "budget_exceeded"
@@ -69,18 +70,20 @@ class BudgetExceededError(TBCError, RuntimeError):
         reason: str = "",
         scope: str = "default",
         remedy: str | None = None,
+        lacking: int | None = None,
     ) -> None:
         self.agent_name = agent_name
         self.requested = requested
         self.available = available
         self.scope = scope
+        self.lacking = max(0, requested - available) if lacking is None else lacking
         self.reason = reason or (
             f"Agent {agent_name!r} asked for {requested:,} tokens, and {available:,} can be "
             f"reached (its own, the pool's and its donors') in scope {scope!r}."
         )
         if remedy is None:
             remedy = (
-                f"What helps: manager.top_up({agent_name!r}, {max(1, requested - available)}), "
+                f"What helps: manager.top_up({agent_name!r}, {max(1, self.lacking)}), "
                 f"a higher max_tokens for {agent_name!r}, or another scope."
             )
         super().__init__(self.reason, code=code, remedy=remedy)
@@ -95,6 +98,7 @@ class BudgetExceededError(TBCError, RuntimeError):
             "reason": self.reason,
             "scope": self.scope,
             "remedy": self.remedy,
+            "lacking": self.lacking,
         }
 
 

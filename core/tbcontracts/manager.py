@@ -216,6 +216,9 @@ class BudgetManager(AsyncMethods):
             BudgetExceededError: The call cannot be paid for and must not be sent.
         """
         command, size = self._call_command(agent, shape)
+        inner = self._inner_call(command.agent, shape)
+        if inner is not None:
+            return inner
         if isinstance(size, Unbounded):
             raise self._refusal(self._engine.apply(self.scope_name, command), size)
         assert isinstance(command, commands.Reserve)

@@ -27,10 +27,18 @@ def refusal(
             score=denied.score,
             threshold=denied.threshold,
             scope=scope,
+            lacking=denied.lacking,
         )
     reason, remedy = _words(denied, scope, contract, sizing)
     return BudgetExceededError(
-        agent, requested, available, code=denied.code, reason=reason, scope=scope, remedy=remedy
+        agent,
+        requested,
+        available,
+        code=denied.code,
+        reason=reason,
+        scope=scope,
+        remedy=remedy,
+        lacking=denied.lacking,
     )
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from tbcontracts import BudgetManager
-    from tbcontracts.calls import Call
 
 _NAMES = ("messages", "tools", "callbacks", "available_functions", "from_task", "from_agent")
 
@@ -49,8 +48,8 @@ class Watcher(Protocol):
     def usage_tracked(self, reported: Any) -> None:
         """A provider reported usage within the current frame."""
 
-    def held(self, call_id: str, manager: BudgetManager) -> Call | None:
-        """Return the call with this id if this run holds for it on `manager`."""
+    def holds(self, call_id: str, manager: BudgetManager) -> bool:
+        """Return whether this run holds for the call with this id, on `manager`."""
 
 
 _watchers: ContextVar[tuple[Watcher, ...]] = ContextVar("tbcontracts_crewai_watchers", default=())

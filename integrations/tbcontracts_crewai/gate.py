@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from tbcontracts import BudgetExceededError, BudgetManager
-from tbcontracts.calls import Call
 from tbcontracts.sizing import CallShape
 from tbcontracts_crewai import errors
 from tbcontracts_crewai.frames import Frame
@@ -23,14 +22,14 @@ class Gate:
     Args:
         manager: Whose books.
         place: Returns where in the run this is.
-        held_around: Returns the call with this id where a block around this one holds for it.
+        held_around: Returns whether a block around this one holds for the call with this id.
     """
 
     def __init__(
         self,
         manager: BudgetManager,
         place: Callable[[], Place],
-        held_around: Callable[[str], Call | None],
+        held_around: Callable[[str], bool],
     ) -> None:
         self._manager = manager
         self._place = place
@@ -43,7 +42,10 @@ class Gate:
         measure: Callable[[], CallShape],
         frame: Frame | None,
     ) -> OpenCall | None:
-        """Return the call with its hold; None where observe mode lets it go without one.
+        """Return the call with its hold, or None where it may go without one of this run.
+
+        That is so where a block of the same manager around this one holds for it, and in observe
+        mode where nothing could be decided.
 
         Raises:
             CrewBudgetExceededError: It cannot be paid for, or its kickoff was refused before.
@@ -55,12 +57,11 @@ class Gate:
             errors.raise_stopped(first)
         trouble: Exception
         try:
-            outer = self._manager.current_call or self._held_around(call_id)
-            if outer is not None:
-                return OpenCall(outer, inner=True, frame=frame, step=place.step)
+            if self._held_around(call_id):
+                return None
             account = find_account() or place.account
             call = self._manager.begin_call(account, measure(), note="crewai")
-            return OpenCall(call, inner=False, frame=frame, step=place.step)
+            return OpenCall(call, frame, place.step)
         except BudgetExceededError as error:
             trouble = error
         except Exception as error:

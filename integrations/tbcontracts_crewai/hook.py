@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tbcontracts import BudgetManager, Usage
-from tbcontracts.calls import Call
 from tbcontracts.endings import is_unbilled
 from tbcontracts.errors import ConfigurationError
 from tbcontracts_crewai import frames
@@ -175,10 +174,9 @@ class CrewRun:
 
         return wrapped
 
-    def held(self, call_id: str, manager: BudgetManager) -> Call | None:
-        """Return the call with this id if this run holds for it on `manager`."""
-        known = self._open.get(call_id)
-        return known.call if known is not None and manager.is_view_of(self.manager) else None
+    def holds(self, call_id: str, manager: BudgetManager) -> bool:
+        """Return whether this run holds for the call with this id, on `manager`."""
+        return self._open.get(call_id) is not None and manager.is_view_of(self.manager)
 
     # --- what CrewAI tells ------------------------------------------------------------------------
 
@@ -279,8 +277,7 @@ class CrewRun:
         )
         if call is not None:
             self._open.add(call_id, call)
-            if not call.inner:
-                frame.stack.enter_context(self.manager.calling(call.call))
+            frame.stack.enter_context(self.manager.calling(call.call))
 
     def frame_ended(self, frame: frames.Frame, error: BaseException | None) -> None:
         """End the calls that a model's method made."""
@@ -344,11 +341,10 @@ class CrewRun:
         if call is not None:
             self._open.add(event.call_id, call)
 
-    def _held_around(self, call_id: str) -> Call | None:
-        """Return this call where a block of the same manager around this one holds for it."""
+    def _held_around(self, call_id: str) -> bool:
+        """Return whether a block of the same manager around this one holds for this call."""
         others = (run for run in frames.watchers() if run is not self)
-        held = (run.held(call_id, self.manager) for run in others)
-        return next((call for call in held if call is not None), None)
+        return any(run.holds(call_id, self.manager) for run in others)
 
 
 def _execution(event: Any) -> str:

@@ -20,15 +20,13 @@ class OpenCall:
     """One call under way.
 
     Args:
-        call: Its hold; the outer layer's where that holds for it.
-        inner: An outer layer holds: this one only reports what it sees.
+        call: Its hold.
         frame: The method call around it, whose end is its end; None if that was not seen.
         step: What was being worked on; the end of that is its end at the latest.
     """
 
-    def __init__(self, call: Call, *, inner: bool, frame: Frame | None, step: str | None) -> None:
+    def __init__(self, call: Call, frame: Frame | None, step: str | None) -> None:
         self.call = call
-        self.inner = inner
         self.frame = frame
         self.step = step
         self._tracked: Usage | None = None
@@ -57,17 +55,13 @@ class OpenCall:
 
     def saw(self, text: str) -> None:
         """Note streamed output."""
-        if text and not self.inner:
+        if text:
             self._streamed = True
             self.call.saw(text)
 
     def end(self, ending: Ending, result: Any = None) -> None:
         """End the call on the books; trouble leaves the hold to its limit. Never raises."""
         try:
-            if self.inner:
-                if ending.usage is not None and ending.usage.measured and not self.call.ended:
-                    self.call.saw_usage(ending.usage)
-                return
             measured = ending.usage is not None and ending.usage.measured
             if not measured and not self._streamed:
                 ending = ending._replace(output_tokens_seen=_counted(result))

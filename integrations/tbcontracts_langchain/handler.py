@@ -49,8 +49,6 @@ class _OpenCall(NamedTuple):
 
     call: Call
     parent_run_id: UUID | None
-    inner: bool
-    """An outer layer holds for it: this one only reports what it sees."""
 
 
 class _Runs:
@@ -247,10 +245,6 @@ class BudgetCallbackHandler(BaseCallbackHandler):
             return
         metadata = metadata or {}
         manager = self._manager_for(metadata)
-        outer = manager.current_call
-        if outer is not None:
-            runs.add(run_id, _OpenCall(outer, parent_run_id, inner=True))
-            return
         name = runs.tree.name_of(parent_run_id, metadata)
         self._register(name)
         agent = find_agent(name, metadata, manager.contracts, manager.current_agent)
@@ -264,7 +258,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
                 raise
             _log.exception("The store did not answer; the call goes out unobserved.")
             return
-        runs.add(run_id, _OpenCall(call, parent_run_id, inner=False))
+        runs.add(run_id, _OpenCall(call, parent_run_id))
 
     def _manager_for(self, metadata: Mapping[str, Any]) -> BudgetManager:
         """Return the manager on the books of this run."""
@@ -294,7 +288,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
     ) -> None:
         """Note streamed output, in case the stream breaks off."""
         open_call = self._runs.get(run_id)
-        if open_call is not None and not open_call.inner:
+        if open_call is not None:
             open_call.call.saw(chunk_text(token, chunk))
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
@@ -329,10 +323,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
     def _end(self, open_call: _OpenCall, ending: Ending) -> None:
         """End a call on the books; trouble with the store leaves the hold to its limit."""
         try:
-            if not open_call.inner:
-                open_call.call.end(ending)
-            elif ending.usage is not None and not ending.unbilled:
-                open_call.call.saw_usage(ending.usage)
+            open_call.call.end(ending)
         except Exception:
             _log.exception("A call's end could not be booked; its hold runs out at its limit.")
 

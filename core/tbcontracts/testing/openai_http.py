@@ -136,32 +136,39 @@ class Handler(BaseHTTPRequestHandler):
         """Reply piece by piece; a stream that breaks off bills the input and what was sent."""
         fake = self._fake
         asked = bool((request.body.get("stream_options") or {}).get("include_usage"))
-        events = wire.chat_events(reply, with_usage=asked) if chat else wire.responses_events(reply)
+        events = list(
+            wire.chat_events(reply, with_usage=asked) if chat else wire.responses_events(reply)
+        )
+        reported = reply.answer.report_usage and (asked or not chat)
         drop_after = reply.answer.drop_after_chunks
         sent: list[str] = []
+        everything_sent = False
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         try:
-            for event in events:
+            for number, event in enumerate(events, start=1):
                 piece = _piece_in(event)
                 if piece and drop_after is not None and len(sent) >= drop_after:
                     raise BrokenPipeError
+                if number == len(events):
+                    # Before the client can know that it has everything, and ask for the log.
+                    fake.note(request.index, **billed, usage_reported=reported, completed=True)
                 self._send_event(event, named=not chat)
                 sent += [piece] if piece else []
+            everything_sent = True
             if chat:
                 self._send_chunk(b"data: [DONE]\n\n")
             self._send_chunk(b"")
         except OSError:
-            said = fake.count("".join(sent)) + reply.reasoning_tokens
-            fake.note(request.index, **(billed | {"output_tokens": said}))
+            if not everything_sent:
+                said = fake.count("".join(sent)) + reply.reasoning_tokens
+                cut = billed | {"output_tokens": said, "usage_reported": False, "completed": False}
+                fake.note(request.index, **cut)
             self.close_connection = True
             with contextlib.suppress(OSError):
                 self.connection.shutdown(socket.SHUT_RDWR)
-            return
-        reported = reply.answer.report_usage and (asked or not chat)
-        fake.note(request.index, **billed, usage_reported=reported, completed=True)
 
     def _send_event(self, event: Mapping[str, Any], *, named: bool) -> None:
         name = f"event: {event['type']}\n" if named else ""
