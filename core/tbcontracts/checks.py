@@ -80,6 +80,18 @@ def check_seconds(value: Any, what: str) -> float:
     return float(value)
 
 
+def check_wait(value: Any) -> float:
+    """Return `value` if it is a finite number of seconds from 0 up.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is NaN, infinite or negative.
+    """
+    if type(value) is int and value == 0:
+        return 0.0
+    return check_seconds(value, "wait_s of a hold (0 for not at all)")
+
+
 def check_name(value: Any, what: str = "agent name") -> str:
     """Return a name in its one spelling: NFC, without blanks around it.
 

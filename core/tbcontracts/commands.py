@@ -36,6 +36,8 @@ class Reserve(NamedTuple):
     """With "observe" a hold that does not fit is let through; "strict" charges a vanished owner."""
     track: bool = False
     """An agent without a contract gets a line of its own, without limit."""
+    trial: bool = False
+    """A refusal leaves no trace, neither in the journal nor under the key: it is asked again."""
 
 
 class Refuse(NamedTuple):

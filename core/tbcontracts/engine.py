@@ -16,6 +16,7 @@ from tbcontracts.listeners import Listeners
 from tbcontracts.settings import Settings
 from tbcontracts.sizing import Forecast
 from tbcontracts.stores.base import Applied, Store
+from tbcontracts.waiting import Lines
 
 _OPENED_MAX = 10_000
 _WARNED_MAX = 1_000
@@ -29,6 +30,7 @@ class Engine:
         self.settings = settings
         self.contracts: dict[str, BudgetContract] = {}
         self.listeners = Listeners()
+        self.lines = Lines()
         self._lock = threading.Lock()
         self._version = 0  # how many contracts there are; a scope is open up to some version
         self._opened: dict[str, int] = {}
@@ -73,6 +75,11 @@ class Engine:
             remedy = f"What helps: manager.register_agent({name!r}, max_tokens=...)."
             raise UnknownAgentError(msg, remedy=remedy)
         return contract
+
+    def priority_of(self, agent: str) -> int:
+        """Return an agent's priority; a name without a contract has the lowest."""
+        contract = self.contracts.get(agent)
+        return 1 if contract is None else contract.priority
 
     def apply(self, scope: str, command: Command) -> Reply:
         """Carry out a command in a scope."""
@@ -166,7 +173,8 @@ class Engine:
         return statement
 
     def _told(self, scope: str, applied: Applied) -> Reply:
-        """Tell the listeners what was written."""
+        """Tell those who wait for budget, and the listeners, what was written."""
+        self.lines.heard(scope, applied.entries)
         if applied.entries and self.listeners:
             self.listeners.tell(scope, applied.entries)
         return applied.reply

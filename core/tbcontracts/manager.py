@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import copy
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tbcontracts import attribution, commands
 from tbcontracts.books import AccountView, Statement
 from tbcontracts.calls import Call
-from tbcontracts.checks import check_amount, check_name
+from tbcontracts.checks import check_amount, check_name, check_wait
 from tbcontracts.commands import Command, Posted, Reply
 from tbcontracts.contract import BudgetContract
 from tbcontracts.engine import Engine
@@ -29,6 +31,7 @@ from tbcontracts.sizing import CallShape, Unbounded
 from tbcontracts.statement import print_statement
 from tbcontracts.stores.base import Clock, Store, open_store
 from tbcontracts.usage import Count, Usage
+from tbcontracts.waiting import wait_for
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -162,7 +165,8 @@ class BudgetManager(AsyncMethods):
             tokens: How much; granted whole or not at all.
             key: The same key again returns the same hold, or the same refusal.
             ttl_s: After how many seconds the hold stops blocking budget if its owner vanished.
-            wait_s: How many seconds to wait for budget, in the order of priority.
+            wait_s: How many seconds to wait for budget at most; the most important agent is served
+                first. In an event loop only `areserve` can wait.
 
         Returns:
             The hold: `settle` it, `void` it, or use it as a context manager.
@@ -173,7 +177,8 @@ class BudgetManager(AsyncMethods):
             TypeError: `tokens` is no whole number.
             ValueError: `tokens` is out of range.
         """
-        return self._hold(self._reserve_command(name, tokens, key, ttl_s), wait_s=wait_s)
+        command = self._reserve_command(name, tokens, key, ttl_s)
+        return self._hold(command, wait_s=check_wait(wait_s))
 
     def record_usage(
         self,
@@ -338,16 +343,27 @@ class BudgetManager(AsyncMethods):
         outer = None
         if self._outer is not None:
             parent, agent = self._outer
+            began = time.monotonic()
             outer = parent._hold(self._outer_command(command, parent, agent), note, wait_s)
+            wait_s -= time.monotonic() - began
         scope = self.scope_name
         try:
-            reply = self._engine.apply(scope, command)
+            reply = self._asked(scope, command, wait_s)
             granted = self.granted(reply, scope, command.sizing)
         except BaseException:
             if outer is not None:
                 outer.void()
             raise
         return Hold(self, scope, command.amount, granted, note, outer)
+
+    def _asked(self, scope: str, command: commands.Reserve, wait_s: float) -> Reply:
+        """Ask for a hold, and wait for it where that was wished."""
+        engine = self._engine
+        if wait_s <= 0:
+            return engine.apply(scope, command)
+        priority = engine.priority_of(command.agent)
+        ask = partial(engine.apply, scope)
+        return wait_for(engine.lines, scope, priority, command, wait_s, ask)
 
     def _post(self, command: commands.Charge) -> Posted:
         """Post a charge, without raising for the overdraft that it may leave."""

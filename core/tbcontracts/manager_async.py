@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from typing import Any
 
 from tbcontracts import commands
 from tbcontracts.books import AccountView, Statement
-from tbcontracts.checks import check_amount
+from tbcontracts.checks import check_amount, check_wait
 from tbcontracts.commands import Command, Posted, Reply
 from tbcontracts.contract import BudgetContract
 from tbcontracts.door import Door
 from tbcontracts.events import JournalEntry
 from tbcontracts.hold import AsyncHold
 from tbcontracts.usage import Usage
+from tbcontracts.waiting import await_for
 
 
 class AsyncMethods(Door):
@@ -28,7 +31,8 @@ class AsyncMethods(Door):
         wait_s: float = 0,
     ) -> AsyncHold:
         """Set budget aside before a call; see `BudgetManager.reserve`."""
-        return await self._ahold(self._reserve_command(name, tokens, key, ttl_s), wait_s=wait_s)
+        command = self._reserve_command(name, tokens, key, ttl_s)
+        return await self._ahold(command, wait_s=check_wait(wait_s))
 
     async def arecord_usage(
         self,
@@ -111,16 +115,27 @@ class AsyncMethods(Door):
         outer = None
         if self._outer is not None:
             parent, agent = self._outer
+            began = time.monotonic()
             outer = await parent._ahold(self._outer_command(command, parent, agent), note, wait_s)
+            wait_s -= time.monotonic() - began
         scope = self.scope_name
         try:
-            reply = await self._engine.aapply(scope, command)
+            reply = await self._aasked(scope, command, wait_s)
             granted = self.granted(reply, scope, command.sizing)
         except BaseException:
             if outer is not None:
                 await outer.void()
             raise
         return AsyncHold(self, scope, command.amount, granted, note, outer)
+
+    async def _aasked(self, scope: str, command: commands.Reserve, wait_s: float) -> Reply:
+        """Ask for a hold, and wait for it where that was wished."""
+        engine = self._engine
+        if wait_s <= 0:
+            return await engine.aapply(scope, command)
+        priority = engine.priority_of(command.agent)
+        ask = partial(engine.aapply, scope)
+        return await await_for(engine.lines, scope, priority, command, wait_s, ask)
 
     async def _apost(self, command: commands.Charge) -> Posted:
         """Post a charge, without raising for the overdraft that it may leave."""

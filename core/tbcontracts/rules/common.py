@@ -36,9 +36,9 @@ def replayed(books: Books, command: Command, key: str | None) -> Reply | None:
 
 
 def fingerprint(command: Command) -> tuple[object, ...]:
-    """Return what makes two commands the same: all but the id that each attempt makes anew."""
+    """Return what makes two commands the same: all but what each attempt makes anew."""
     if isinstance(command, Reserve):
-        command = command._replace(hold_id="")
+        command = command._replace(hold_id="", trial=False)
     return (type(command).__name__, *command)
 
 

@@ -44,6 +44,8 @@ def reserve(books: Books, command: Reserve) -> Reply:
     moves, denial = _admit(books, account, command)
     while denial is not None and sweep(books, SWEEP_MOST):
         moves, denial = _admit(books, account, command)
+    if denial is not None and command.trial:
+        return denial
     if denial is None:
         reply: Reply = _grant(books, account, command, moves)
     elif command.enforcement == "observe":
