@@ -13,6 +13,9 @@ from typing import Any
 
 _agents: ContextVar[Mapping[int, str]] = ContextVar("tbcontracts_agents")
 _calls: ContextVar[Mapping[int, Any]] = ContextVar("tbcontracts_calls")
+_closing: ContextVar[frozenset[tuple[int, str]]] = ContextVar(
+    "tbcontracts_closing", default=frozenset()
+)
 _NO_AGENTS: Mapping[int, str] = {}
 _NO_CALLS: Mapping[int, Any] = {}
 
@@ -49,6 +52,21 @@ def calling(owner: object, call: Any) -> Iterator[None]:
         yield
     finally:
         _calls.reset(token)
+
+
+def is_closing(owner: object, agent: str) -> bool:
+    """Return whether an agent of a manager is finishing here, and may use its reserve."""
+    return (id(owner), agent) in _closing.get()
+
+
+@contextmanager
+def closing(owner: object, agent: str) -> Iterator[None]:
+    """Let an agent of a manager finish, inside the block."""
+    token = _closing.set(_closing.get() | {(id(owner), agent)})
+    try:
+        yield
+    finally:
+        _closing.reset(token)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -5,9 +5,9 @@ is charged. Ending never raises a budget error. Frameworks report some ends twic
 counts, unless it was an estimate and what comes later is the truth.
 
 One call, one hold: where an outer layer (a governed function, say) holds for a call already, the
-first call of the same agent below it is that call, and gets no hold of its own. What it reports is
-what the outer one is charged. Any further call below holds for itself, so that a loop in there is
-stopped like any other.
+first call of the same agent below it is that call, and gets no hold of its own: its end is the
+outer one's. Any further call below holds for itself, so that a loop in there is stopped like any
+other.
 """
 
 from __future__ import annotations
@@ -123,11 +123,9 @@ class Call:
     def _charge_for(self, ending: Ending) -> tuple[Usage | None, bool]:
         """Decide what to charge, with what was seen on the way, and whether that is the truth."""
         if self._inner is not None:
-            below = self._inner._end
-            if below is not None:
-                return below.usage, below.final
-            ending = Ending(error=ending.error, given_up=True)
-        elif self._others_below and ending.usage is None:
+            # It is still under way, else its end would have been this one's.
+            return self._inner._charge_for(Ending(error=ending.error, given_up=True))
+        if self._others_below and ending.usage is None:
             return None, True  # all that it did are calls with holds of their own
         if ending.output_tokens_seen is None and self._text_seen:
             seen = self._manager.count_text("".join(self._text_seen))
@@ -150,8 +148,8 @@ class Call:
         return self.hold.settle(usage, final=final).overdraft
 
     def _inner_ended(self, below: CallEnd) -> int:
-        """Hear of the inner layer's end; it counts now if this layer had ended by an estimate."""
-        if self._end is None or self._end.final:
+        """Take the inner layer's end for this one's, unless this one has ended by the truth."""
+        if self._end is not None and self._end.final:
             return 0
         overdraft = self._post(below.usage, final=below.final)
         self._end = below._replace(overdraft=overdraft)

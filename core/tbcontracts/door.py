@@ -7,10 +7,11 @@ they wait for the store.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tbcontracts import attribution, commands
 from tbcontracts.books import AccountView, Statement
@@ -19,12 +20,16 @@ from tbcontracts.commands import Denied, Granted, Posted, Refuse, Reply, Reserve
 from tbcontracts.contract import BudgetContract
 from tbcontracts.engine import Engine
 from tbcontracts.errors import BudgetExceededError, UnknownAgentError
+from tbcontracts.govern import AskFn, Governed
 from tbcontracts.ids import new_id
+from tbcontracts.listeners import Listener
 from tbcontracts.refusals import refusal
+from tbcontracts.scores import ScoreSource
 from tbcontracts.settings import Settings, check_scope, expand_scope
 from tbcontracts.sizing import CallShape, HoldSize, Unbounded, expected_size, strict_size
 from tbcontracts.tokens import best_counter
 from tbcontracts.usage import Usage
+from tbcontracts.wrapping import Function, wrap
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -96,6 +101,77 @@ class Door:
         """Make `call` the one that inner layers find, inside a `with` block."""
         return attribution.calling(self._engine, call)
 
+    def acting_as(self, name: str) -> AbstractContextManager[None]:
+        """Make an agent the current one inside a `with` block, for calls that do not say.
+
+        Raises:
+            UnknownAgentError: The agent has no contract.
+        """
+        return attribution.acting_as(self._engine, self._known(check_name(name)))
+
+    def govern(
+        self,
+        name: str,
+        confidence_fn: ScoreSource | None = None,
+        usage_fn: Callable[[Any], Any] | None = None,
+        *,
+        ask_fn: AskFn | None = None,
+    ) -> Callable[[Function], Function]:
+        """Put a function under a contract: `@manager.govern("writer")`.
+
+        Works for `def`, `async def`, generators and async generators. The hold is sized from the
+        arguments; the charge is the usage that the result holds (a reply, a LangChain message, the
+        pieces of a stream), or what LLM calls inside reported, or an estimate that says so.
+
+        Args:
+            name: The agent.
+            confidence_fn: Scores a result, 0..1, for the confidence gate: a function, or the path
+                of a field ("metadata.confidence"). Of a generator it gets the list of what was
+                yielded, as `usage_fn` does. If it fails, the result and the charge stay.
+            usage_fn: Returns the usage of a result: a number of tokens, a `Usage`, or what a
+                provider reported.
+            ask_fn: Called with a `BudgetRequest` where the contract says "ask"; returns how many
+                tokens are granted, 0 or None for none. May be a coroutine for `async def`.
+
+        Returns:
+            A decorator. The function raises `BudgetExceededError` when it is refused, unless the
+            contract's `on_exceeded` says otherwise: "end" returns None (a generator yields
+            nothing), {"fallback": function} calls that one instead.
+
+        Raises:
+            UnknownAgentError: The agent has no contract.
+        """
+        governed = Governed(self._as_manager(), self._known(name), confidence_fn, usage_fn, ask_fn)
+        return partial(wrap, governed)
+
+    def closing(self, name: str) -> AbstractContextManager[None]:
+        """Let an agent use its reserve inside a `with` block, to finish with what there is.
+
+        That matters under `on_exceeded="end"`, where other holds leave the reserve alone.
+
+        Raises:
+            UnknownAgentError: The agent has no contract.
+        """
+        return attribution.closing(self._engine, self._known(name))
+
+    def add_listener(self, listener: Listener) -> Callable[[], None]:
+        """Have a function called with (scope, journal entry) for everything that happens.
+
+        It runs on a thread of its own, after the fact; it can neither break nor delay a call.
+
+        Returns:
+            A function that takes the listener away again.
+        """
+        return self._engine.add_listener(listener)
+
+    def flush_listeners(self, timeout_s: float | None = None) -> bool:
+        """Wait until the listeners heard all that happened so far; return whether they did."""
+        return self._engine.listeners.flush(timeout_s)
+
+    def _as_manager(self) -> BudgetManager:
+        """Return this as the manager that it is; there are no other doors."""
+        return cast("BudgetManager", self)
+
     def _inner_call(self, agent: str, shape: CallShape) -> Call | None:
         """Return the call that an outer layer holds for, where this is the same one."""
         outer: Call | None = attribution.current_call(self._engine)
@@ -135,8 +211,16 @@ class Door:
             hold_id=new_id(),
             ttl_s=HOLD_TTL_S if ttl_s is None else check_seconds(ttl_s, "ttl_s of a hold"),
             key=key,
+            leave=self._kept_back(agent),
             enforcement=self.settings.enforcement,
         )
+
+    def _kept_back(self, name: str) -> int:
+        """Return what a hold must leave: under "end" the reserve, for the call that finishes."""
+        contract = self._engine.contracts.get(name)
+        if contract is None or contract.on_exceeded != "end":
+            return 0
+        return 0 if attribution.is_closing(self._engine, name) else contract.reserve
 
     def _outer_command(self, command: Reserve, outer: BudgetManager, agent: str) -> Reserve:
         """Return the hold on an outer manager's agent that goes with a hold."""
@@ -174,8 +258,9 @@ class Door:
             size = strict_size(shape, contract)
         if isinstance(size, Unbounded):
             return Refuse(name, expected.tokens, code, track=track), size
+        leave = self._kept_back(name)
         command = Reserve(
-            name, size.tokens, new_id(), HOLD_TTL_S, None, 0, size.sizing, enforcement, track
+            name, size.tokens, new_id(), HOLD_TTL_S, None, leave, size.sizing, enforcement, track
         )
         return command, size
 

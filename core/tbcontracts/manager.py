@@ -9,15 +9,14 @@ from __future__ import annotations
 import copy
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tbcontracts import attribution, commands
+from tbcontracts import commands
 from tbcontracts.books import AccountView, Statement
 from tbcontracts.calls import Call
-from tbcontracts.checks import check_amount, check_name, check_wait
+from tbcontracts.checks import check_amount, check_wait
 from tbcontracts.commands import Command, Posted, Reply
 from tbcontracts.contract import BudgetContract
 from tbcontracts.engine import Engine
@@ -311,28 +310,6 @@ class BudgetManager(AsyncMethods):
     def resolve(self, key: str) -> Reply | None:
         """Return what came of the command with this key, or None if it never took effect."""
         return self._engine.store.resolve(self.scope_name, key)
-
-    def acting_as(self, name: str) -> AbstractContextManager[None]:
-        """Make an agent the current one inside a `with` block, for calls that do not say.
-
-        Raises:
-            UnknownAgentError: The agent has no contract.
-        """
-        return attribution.acting_as(self._engine, self._known(check_name(name)))
-
-    def add_listener(self, listener: Listener) -> Callable[[], None]:
-        """Have a function called with (scope, journal entry) for everything that happens.
-
-        It runs on a thread of its own, after the fact; it can neither break nor delay a call.
-
-        Returns:
-            A function that takes the listener away again.
-        """
-        return self._engine.add_listener(listener)
-
-    def flush_listeners(self, timeout_s: float | None = None) -> bool:
-        """Wait until the listeners heard all that happened so far; return whether they did."""
-        return self._engine.listeners.flush(timeout_s)
 
     def apply_to(self, scope: str, command: Command) -> Reply:
         """Carry out a command in a given scope; for holds, which stay with theirs."""

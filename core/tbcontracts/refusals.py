@@ -58,7 +58,7 @@ def _words(
             f"{asked}; the {available:,} it can reach in scope {scope!r} leave its reserve alone, "
             "which is kept for its closing call."
         )
-        return reason, f"What helps: {top_up}, or the closing call."
+        return reason, f"What helps: {top_up}, or manager.closing({agent!r}) around it."
     if denied.code == "fragmented":
         reason = (
             f"{asked}; the 64 largest gifts it may take in scope {scope!r} bring it to "

@@ -1,0 +1,231 @@
+"""Functions under a contract: held before they are called, charged by what their result says.
+
+Works for `def`, `async def`, generators and async generators. The hold is sized like that of any
+call, from the arguments. LLM calls inside that other integrations see are not held twice: the first
+one is the call that the hold is for, further ones hold for themselves.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tbcontracts.calls import Call
+from tbcontracts.checks import check_amount
+from tbcontracts.endings import Ending
+from tbcontracts.errors import BudgetExceededError, ConfigurationError
+from tbcontracts.exhaustion import BudgetRequest, grant, policy_of, request_for, what_now
+from tbcontracts.scores import ScoreSource, score_source
+from tbcontracts.sizing import CallShape
+from tbcontracts.streams import Stream, text_in
+from tbcontracts.tokens import size_request
+from tbcontracts.usage import Usage
+
+if TYPE_CHECKING:
+    from tbcontracts.manager import BudgetManager
+
+AskFn = Callable[[BudgetRequest], Any]
+"""Called when a contract says "ask": returns how many tokens are granted; 0 or None refuses."""
+
+_log = logging.getLogger("tbcontracts")
+
+
+class Instead(NamedTuple):
+    """What is done in the place of a call that was refused."""
+
+    function: Callable[..., Any] | None
+    """None: nothing; the work ends with what there is."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Do it, with the arguments of the call."""
+        return None if self.function is None else self.function(*args, **kwargs)
+
+
+class Governed:
+    """A function's way through the gate; the same for every kind of function.
+
+    Args:
+        manager: Whose contracts and books.
+        name: The agent.
+        confidence_fn: How a result is scored, if it is.
+        usage_fn: Where a result's usage is, if it is not where providers put it.
+        ask_fn: Whom to ask for more budget, if anybody.
+    """
+
+    def __init__(
+        self,
+        manager: BudgetManager,
+        name: str,
+        confidence_fn: ScoreSource | None,
+        usage_fn: Callable[[Any], Any] | None,
+        ask_fn: AskFn | None,
+    ) -> None:
+        of_agent = f"of agent {name!r}"
+        for function, what in ((usage_fn, "usage_fn"), (ask_fn, "ask_fn")):
+            if function is not None and not callable(function):
+                msg = f"{what} {of_agent} must be a function, not {type(function).__name__}."
+                raise TypeError(msg)
+        score = None
+        if confidence_fn is not None:
+            score = score_source(confidence_fn, f"confidence_fn {of_agent}")
+        self.manager = manager
+        self.name = name
+        self._score = score
+        self._usage_fn = usage_fn
+        self._ask_fn = ask_fn
+
+    # --- before the call --------------------------------------------------------------------------
+
+    def admit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | Instead:
+        """Hold for a call, or say what is done instead.
+
+        Raises:
+            BudgetExceededError: It is refused, and the contract says to raise.
+        """
+        while True:
+            decided = self._try(args, kwargs)
+            if not isinstance(decided, BudgetExceededError):
+                return decided
+            self._grant(decided, request := request_for(decided), self._ask(request))
+
+    async def aadmit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | Instead:
+        """Do the same where whoever is asked may be awaited."""
+        while True:
+            decided = self._try(args, kwargs)
+            if not isinstance(decided, BudgetExceededError):
+                return decided
+            request = request_for(decided)
+            self._grant(decided, request, await awaited(self._ask(request)))
+
+    def _try(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Call | Instead | BudgetExceededError:
+        """Hold for a call; return a refusal that somebody is to be asked about."""
+        shape = CallShape(size_request((*args, *kwargs.values())))
+        try:
+            return self.manager.begin_call(self.name, shape, note="govern")
+        except BudgetExceededError as refusal:
+            policy = policy_of(self.manager.contracts.get(self.name))
+            now = what_now(policy, refusal)
+            if now == "end":
+                return Instead(None)
+            if now == "fallback":
+                return Instead(self._checked_fallback(policy.fallback))
+            if now == "ask" and self._ask_fn is not None:
+                return refusal
+            raise
+
+    def _ask(self, request: BudgetRequest) -> Any:
+        assert self._ask_fn is not None
+        return self._ask_fn(request)
+
+    def _grant(self, refusal: BudgetExceededError, request: BudgetRequest, tokens: Any) -> None:
+        """Apply what was granted; nothing granted is the refusal that it was about."""
+        if not tokens:
+            raise refusal
+        grant(self.manager, request, tokens)
+
+    def _checked_fallback(self, fallback: Any) -> Callable[..., Any]:
+        if callable(fallback):
+            return fallback  # type: ignore[no-any-return]
+        msg = (
+            f"The fallback of agent {self.name!r} must be a function here, not "
+            f"{type(fallback).__name__}: a governed function can only call another one."
+        )
+        raise ConfigurationError(msg, remedy='What helps: on_exceeded={"fallback": function}.')
+
+    # --- during and after the call ----------------------------------------------------------------
+
+    @contextmanager
+    def inside(self, call: Call) -> Iterator[None]:
+        """Let what runs in the block find its agent, and the hold that is there for it."""
+        with self.manager.acting_as(self.name), self.manager.calling(call):
+            yield
+
+    def succeeded(self, call: Call, result: Any, stream: Stream | None = None) -> None:
+        """Charge a call that ended well. Never raises: the result is paid for, and the user's."""
+        try:
+            usage, seen = self._used(call, result, stream)
+            call.end(Ending(usage, output_tokens_seen=seen))
+        except Exception:
+            _log.exception("The usage of agent %r could not be booked.", self.name)
+
+    def failed(self, call: Call, error: BaseException, stream: Stream | None = None) -> None:
+        """Charge a call that failed by what is known of it. Never raises."""
+        try:
+            usage = None if stream is None or call.is_outer else stream.usage_until_now()
+            call.end(Ending(usage, error))
+        except Exception:
+            _log.exception("The end of a call of agent %r could not be booked.", self.name)
+
+    def score(self, result: Any) -> Any:
+        """Return what `confidence_fn` says; None if there is none or it fails."""
+        if self._score is None:
+            return None
+        try:
+            return self._score(result)
+        except Exception:
+            _log.exception("confidence_fn of agent %r failed; the result is kept.", self.name)
+            return None
+
+    async def ascore(self, result: Any) -> Any:
+        """Return what `confidence_fn` says, awaited where it has to be."""
+        try:
+            return await awaited(self.score(result))
+        except Exception:
+            _log.exception("confidence_fn of agent %r failed; the result is kept.", self.name)
+            return None
+
+    def note_score(self, score: Any) -> None:
+        """Report a score; one that cannot be is logged, not raised."""
+        if score is None:
+            return
+        try:
+            self.manager.report_confidence(self.name, score)
+        except Exception:
+            _log.exception("The score of agent %r is not used.", self.name)
+
+    def _used(
+        self, call: Call, result: Any, stream: Stream | None
+    ) -> tuple[Usage | None, int | None]:
+        """Return the usage of a result, and the output that can be counted in it."""
+        try:
+            if self._usage_fn is not None:
+                usage = _as_usage(self._usage_fn(result))
+            elif call.is_outer:
+                usage = None  # calls below reported their own; the result may hold one of theirs
+            else:
+                usage = stream.usage if stream is not None else _reported(result)
+        except Exception:
+            _log.exception("The usage of agent %r could not be read: an estimate.", self.name)
+            usage = None
+        text = "" if stream is not None else text_in(result)  # a stream's was seen on the way
+        return usage, self.manager.count_text(text) if text else None
+
+    @property
+    def keeps_pieces(self) -> bool:
+        """Whether anybody wants to see all that a generator yielded."""
+        return self._score is not None or self._usage_fn is not None
+
+
+async def awaited(value: Any) -> Any:
+    """Return a value, or what it becomes when it is awaited."""
+    return await value if inspect.isawaitable(value) else value
+
+
+def _reported(result: Any) -> Usage | None:
+    """Return the usage that a result holds, or None if it holds nothing like that."""
+    usage = Usage.read(result)
+    return usage if usage.measured else None
+
+
+def _as_usage(value: Any) -> Usage | None:
+    """Return what `usage_fn` returned as a usage: a number of tokens, or anything readable."""
+    if value is None or isinstance(value, Usage):
+        return value
+    if isinstance(value, int):
+        return Usage(output_tokens=check_amount(value, "What usage_fn returned"))
+    return Usage.read(value)
