@@ -26,6 +26,8 @@ MESSAGE_BOUND_TOKENS = 16
 IMAGE_TOKENS = 1_000
 _BYTES_PER_TOKEN = 3.5
 _CHUNK_CHARACTERS = 4_096
+_REMEMBER_FROM_CHARACTERS = 200
+"""Shorter texts are counted as fast as they are looked up."""
 _ENCODING = "o200k_base"
 _ENCODING_URL = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
 # tiktoken fetches an encoding anew when its cached file has another SHA-256 (openai_public.py).
@@ -113,8 +115,39 @@ def _find_counter() -> TokenCounter:
     for name in (_ENCODING, "cl100k_base"):
         counter = tiktoken_counter(name)
         if counter is not None:
-            return counter
+            return RememberingCounter(counter)
     return estimate_tokens
+
+
+class RememberingCounter:
+    """Counts a text once: a conversation goes out again with every call, one message longer.
+
+    What is kept is a digest of each text and its count, not the text.
+
+    Args:
+        count: Counts the tokens of a text it has not seen.
+        texts_max: How many counts are kept; the oldest go first.
+    """
+
+    def __init__(self, count: TokenCounter, texts_max: int = 8_192) -> None:
+        self._count = count
+        self._texts_max = texts_max
+        self._known: dict[bytes, int] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, text: str) -> int:
+        """Return the tokens of a text."""
+        if len(text) < _REMEMBER_FROM_CHARACTERS:
+            return self._count(text)
+        key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        known = self._known.get(key)
+        if known is None:
+            known = self._count(text)
+            with self._lock:
+                self._known[key] = known
+                while len(self._known) > self._texts_max:
+                    del self._known[next(iter(self._known))]
+        return known
 
 
 def best_counter() -> TokenCounter:

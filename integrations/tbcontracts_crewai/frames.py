@@ -50,6 +50,7 @@ class Watcher(Protocol):
 
     def holds(self, call_id: str, manager: BudgetManager) -> bool:
         """Return whether this run holds for the call with this id, on `manager`."""
+        ...
 
 
 _watchers: ContextVar[tuple[Watcher, ...]] = ContextVar("tbcontracts_crewai_watchers", default=())
