@@ -263,3 +263,21 @@ def test_store_errors_come_from_the_store(server: FakeOpenAI, agent: Make, crew:
     with govern_crew(team, manager, budgets={"Writer": PLENTY}), pytest.raises(CrewStoreError):
         team.kickoff()
     assert not server.log
+
+
+def test_naive_hooks_let_the_call_through(server: FakeOpenAI, agent: Make, crew: Make) -> None:
+    """Why the gate is where it is: neither a bus handler nor a plain error stops a call."""
+    from crewai.events import LLMCallStartedEvent, crewai_event_bus
+
+    def refuse(*_: Any) -> None:
+        msg = "over budget"
+        raise ValueError(msg)
+
+    team = crew(agent("Writer"))
+    with crewai_event_bus.scoped_handlers():
+        crewai_event_bus.on(LLMCallStartedEvent)(refuse)
+        team.kickoff()
+    assert len(server.log) == 1
+    with scoped_hooks({InterceptionPoint.PRE_MODEL_CALL: [refuse]}):
+        team.kickoff()
+    assert len(server.log) == 2
