@@ -181,6 +181,10 @@ class Door:
         """Count the tokens of a text, as holds are sized."""
         return best_counter()(text)
 
+    def warn_once(self, topic: str, message: str) -> None:
+        """Warn of something, once for each topic in the life of this manager."""
+        self._engine.warn_once(topic, message)
+
     def learn(self, agent: str, output_tokens: int) -> None:
         """Note how long a measured answer was, for the size of later holds."""
         self._engine.forecast(agent).add(output_tokens)

@@ -28,6 +28,7 @@ from tbcontracts_langchain.attribution import (
     annotated_agent,
     find_agent,
 )
+from tbcontracts_langchain.context import LOSES_CONTEXT, warn_of_lost_context
 from tbcontracts_langchain.errors import as_langchain
 from tbcontracts_langchain.usage import (
     call_shape,
@@ -157,6 +158,8 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Note where annotations and agent names appear."""
+        if LOSES_CONTEXT:
+            warn_of_lost_context(self.manager, metadata)
         self._runs.tree.open(run_id, parent_run_id, metadata)
 
     def on_tool_start(

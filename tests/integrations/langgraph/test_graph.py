@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
@@ -22,6 +23,7 @@ from tbcontracts import BudgetExceededError, BudgetManager, ContractConflictErro
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.testing import Answer, FakeOpenAI, ToolCall
 from tbcontracts_langchain import budget_callbacks
+from tbcontracts_langchain.context import LOSES_CONTEXT
 from tbcontracts_langgraph import budget, govern_graph
 
 
@@ -325,16 +327,46 @@ def test_each_thread_has_its_own_books(server: FakeOpenAI) -> None:
     assert consumed(manager.scope("globex"))
 
 
-def test_parallel_and_awaited_nodes_keep_their_agents(server: FakeOpenAI) -> None:
-    """Parallel branches, run with ainvoke, are told apart."""
+def two_branches(server: FakeOpenAI, *, pass_config: bool) -> StateGraph[State, None, State, State]:
+    """Return a graph of two awaited nodes side by side."""
     model = chat(server)
     builder = StateGraph(State)
+
+    def asks_awaited(system: str) -> Any:
+        async def node(state: State, config: RunnableConfig) -> dict[str, list[str]]:
+            given = config if pass_config else None
+            answer = await model.ainvoke([("system", system), ("user", "Do it.")], given)
+            return {"notes": [str(answer.content)]}
+
+        return node
+
     for name in ("left", "right"):
-        builder.add_node(name, asks(model, name), metadata=budget(max_tokens=9_000))
+        builder.add_node(name, asks_awaited(name), metadata=budget(max_tokens=9_000))
         builder.add_edge(START, name)
+    return builder
+
+
+@pytest.mark.filterwarnings("ignore:On Python 3.10:UserWarning")
+@pytest.mark.parametrize(
+    "pass_config",
+    [True, pytest.param(False, marks=pytest.mark.skipif(LOSES_CONTEXT, reason="Python 3.10"))],
+)
+def test_parallel_and_awaited_nodes_keep_their_agents(
+    server: FakeOpenAI, pass_config: bool
+) -> None:
+    """Parallel branches, run with ainvoke, are told apart; on 3.10 if they pass the config on."""
     manager = BudgetManager()
-    asyncio.run(govern_graph(builder, manager).ainvoke({"notes": []}))
+    app = govern_graph(two_branches(server, pass_config=pass_config), manager)
+    asyncio.run(app.ainvoke({"notes": []}))
     assert consumed(manager) == by_system(server)
+
+
+@pytest.mark.skipif(not LOSES_CONTEXT, reason="Python 3.11 and later hand the context on")
+def test_a_lost_context_is_warned_of(server: FakeOpenAI) -> None:
+    """On Python 3.10 an awaited node may lose its callbacks; whoever runs one is told."""
+    app = govern_graph(two_branches(server, pass_config=True), BudgetManager())
+    with pytest.warns(UserWarning, match="takes `config: RunnableConfig` and passes it on"):
+        asyncio.run(app.ainvoke({"notes": []}))
 
 
 def test_streamed_messages_without_usage_are_not_free(server: FakeOpenAI) -> None:
