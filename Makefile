@@ -26,7 +26,7 @@ check: $(VENV)/.dev docs ## Lint, types, layers, docs
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell core integrations examples tests docs/content README.md CHANGELOG.md CONTRIBUTING.md
 	$(BIN)/validate-pyproject pyproject.toml
-	$(BIN)/lint-imports --no-cache --quiet
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 	$(BIN)/pyright
 
