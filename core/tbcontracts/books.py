@@ -153,6 +153,8 @@ class Books:
     ) -> int:
         """Write a journal entry; return its `seq`."""
         self.seq = seq = self.seq + 1
+        if account is not None and kind != "denied":
+            account.last_denial = None  # the next refusal repeats nothing
         if self.journal.maxlen == 0:
             return seq
         if account is None:

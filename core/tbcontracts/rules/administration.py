@@ -32,16 +32,16 @@ from tbcontracts.rules.common import (
 
 def open_contracts(books: Books, command: Open) -> Reply:
     """Open an account for each contract that has none; the open ones keep their contracts."""
-    new = [
-        contract
-        for contract in command.contracts
-        if (account := books.accounts.get(contract.agent_name)) is None or account.tracked
-    ]
+    new: dict[str, BudgetContract] = {}
+    for contract in command.contracts:
+        account = books.accounts.get(contract.agent_name)
+        if account is None or account.tracked:
+            new.setdefault(contract.agent_name, contract)
     if new:
         check_open(books, "new contracts")
-    for contract in new:
+    for contract in new.values():
         _open_one(books, contract)
-    return Done(sum(contract.max_tokens for contract in new), books.seq)
+    return Done(sum(contract.max_tokens for contract in new.values()), books.seq)
 
 
 def _open_one(books: Books, contract: BudgetContract) -> None:

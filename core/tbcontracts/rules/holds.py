@@ -38,17 +38,18 @@ def reserve(books: Books, command: Reserve) -> Reply:
         msg = f"A hold with the id {command.hold_id!r} exists already."
         raise IdempotencyConflictError(msg, remedy="What helps: a new id for each hold.")
     account = account_of(books, command.agent, track=command.track)
-    if books.closed:
+    observed = command.enforcement == "observe"
+    if books.closed and not observed:
         return denied(account, command.amount, 0, "scope_closed", books.seq)
     sweep(books, SWEEP_MOST)
     moves, denial = _admit(books, account, command)
     while denial is not None and sweep(books, SWEEP_MOST):
         moves, denial = _admit(books, account, command)
-    if denial is not None and command.trial:
+    if denial is not None and command.trial and not observed:
         return denial
     if denial is None:
         reply: Reply = _grant(books, account, command, moves)
-    elif command.enforcement == "observe":
+    elif observed:
         reply = _grant_anyway(books, account, command, denial)
     else:
         reply = log_denial(books, account, denial)
@@ -62,9 +63,11 @@ def _admit(
     books: Books, account: Account, command: Reserve
 ) -> tuple[tuple[Move, ...], Denied | None]:
     """Decide on a hold: the moves that it needs, or why it is denied."""
+    amount = command.amount
+    if books.closed:
+        return (), denied(account, amount, 0, "scope_closed", books.seq)
     if account.tracked:
         return (), None
-    amount = command.amount
     if account.confidence is not None and not ConfidenceGate.allow_further_retrieval(
         account.contract, account.confidence
     ):
@@ -96,7 +99,6 @@ def _grant(books: Books, account: Account, command: Reserve, moves: tuple[Move, 
     if moves:
         move_to(books, account, moves)
     account.held += amount
-    account.last_denial = None
     hold = _open_hold(books, command, amount)
     books.donors.touch(name, books.accounts)
     facts = {"sizing": command.sizing, "ttl_s": command.ttl_s}
@@ -106,6 +108,8 @@ def _grant(books: Books, account: Account, command: Reserve, moves: tuple[Move, 
 
 def _grant_anyway(books: Books, account: Account, command: Reserve, denial: Denied) -> Granted:
     """Let a hold through that does not fit (observe mode): nothing is held and nothing moves."""
+    if account.tracked:
+        books.accounts.setdefault(command.agent, account)
     account.denials += 1
     hold = _open_hold(books, command, 0)
     hold.enforcement = "let_through"

@@ -105,7 +105,6 @@ def _post(
 
 def _count_buckets(account: Account, amount: int, usage: Usage | None) -> None:
     """Add up the buckets of a usage; an estimate counts as unmeasured."""
-    account.last_denial = None
     if usage is None:
         return
     if not usage.measured:

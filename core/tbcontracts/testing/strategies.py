@@ -1,0 +1,256 @@
+"""Commands at random, made to collide: few names, scarce budgets, ties, and keys used again.
+
+Whoever chooses may be `random.Random`, or hypothesis behind the same two methods. A history of such
+commands, carried out by a store and by `Reference`, must give the same replies and the same books.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from tbcontracts import commands
+from tbcontracts.commands import Command, Denied, Granted, Posted, Reply
+from tbcontracts.contract import BudgetContract
+from tbcontracts.errors import TBCError
+from tbcontracts.testing.reference import Reference
+from tbcontracts.usage import Usage
+
+T = TypeVar("T")
+# Not in the order of their UTF-8 bytes, nor of the lower case.
+AGENTS = ("b", "a", "Z", "é", "z", "\U0001f600", "\uff5a")
+STRANGER = "stranger"
+_TIMES_S = (0.0, 0.0, 0.0, 1.0, 5.0, 60.0, 700.0)
+_LIMITS_S = (1.0, 5.0, 60.0)
+
+
+class Choices(Protocol):
+    """Where chance comes from."""
+
+    def choice(self, options: Sequence[T], /) -> T:
+        """Return one of these."""
+        ...
+
+    def randint(self, least: int, most: int, /) -> int:
+        """Return a whole number in this range, both ends included."""
+        ...
+
+
+class Commands:
+    """Makes commands that have something to do with one another.
+
+    Args:
+        choices: Where chance comes from.
+        prefix: Begins the ids of this maker's holds, where several work on one scope.
+    """
+
+    def __init__(self, choices: Choices, prefix: str = "h") -> None:
+        self._choices = choices
+        self._prefix = prefix
+        self._holds: list[tuple[str, str]] = []
+        # Holds and their ends come most often; the rest is what they meet.
+        self._makers: list[Callable[[], Command]] = [
+            *[self.reserve] * 8,
+            *[self.settle] * 5,
+            *[self.void] * 2,
+            *[self.charge] * 2,
+            self.extend,
+            self.expire,
+            self.transfer,
+            self.top_up,
+            self.finish,
+            self.change_contract,
+            self.confidence,
+            self.refuse,
+            self.open,
+        ]
+
+    def next(self) -> tuple[Command, float]:
+        """Return a command, and how many seconds pass before it."""
+        make = self._choices.choice(self._makers)
+        return make(), self._choices.choice(_TIMES_S)
+
+    def opening(self) -> commands.Open:
+        """Return what a scope begins with: contracts for most agents, many of them alike."""
+        return commands.Open(tuple(self._contract(name) for name in AGENTS[:-1]))
+
+    def open(self) -> Command:
+        """Open a contract that may be open already."""
+        return commands.Open((self._contract(self._agent()),))
+
+    def reserve(self) -> Command:
+        """Ask for a hold, of an odd kind at times."""
+        agent, pick = self._agent(), self._choices.choice
+        if self._holds and self._rarely():
+            hold_id = pick(self._holds)[0]
+        else:
+            hold_id = f"{self._prefix}{len(self._holds)}"
+            self._holds.append((hold_id, agent))
+        return commands.Reserve(
+            agent,
+            self._amount(),
+            hold_id,
+            ttl_s=pick(_LIMITS_S),
+            key=self._key(),
+            leave=self._amount() if self._rarely() else 0,
+            enforcement=pick(("expected", "expected", "strict", "observe")),
+            track=self._rarely(),
+            trial=self._rarely(),
+        )
+
+    def settle(self) -> Command:
+        """End a hold by usage: known or not, of before or again, for good or for now."""
+        hold_id, agent = self._hold()
+        amount = self._amount()
+        usage = Usage(input_tokens=amount, measured=self._choices.choice((True, True, False)))
+        return commands.Settle(
+            hold_id, agent, amount, usage if self._often() else None, final=self._often()
+        )
+
+    def void(self) -> Command:
+        """Give a hold back."""
+        return commands.Void(self._hold()[0])
+
+    def extend(self) -> Command:
+        """Let a hold live on."""
+        return commands.Extend(self._hold()[0], self._choices.choice(_LIMITS_S))
+
+    def expire(self) -> Command:
+        """End what is due."""
+        return commands.Expire(self._choices.choice((0, 1, 1_000)))
+
+    def charge(self) -> Command:
+        """Post usage without a hold."""
+        amount = self._amount()
+        usage = Usage(output_tokens=amount) if self._often() else Usage.estimated(amount)
+        return commands.Charge(self._agent(), amount, usage, key=self._key(), track=self._rarely())
+
+    def transfer(self) -> Command:
+        """Move allocation by hand, uphill too."""
+        donor = None if self._rarely() else self._agent()
+        return commands.Transfer(donor, self._agent(), self._amount(), key=self._key())
+
+    def top_up(self) -> Command:
+        """Add budget to an agent or the pool."""
+        agent = None if self._rarely() else self._agent()
+        return commands.TopUp(agent, self._choices.randint(0, 30), key=self._key())
+
+    def finish(self) -> Command:
+        """End an agent's work."""
+        return commands.Finish(self._agent())
+
+    def change_contract(self) -> Command:
+        """Give an agent other terms."""
+        return commands.ChangeContract(self._contract(self._agent()))
+
+    def confidence(self) -> Command:
+        """Report a score, at the threshold too, or forget it."""
+        return commands.Confidence(self._agent(), self._choices.choice((None, None, 0.4, 0.5, 0.6)))
+
+    def refuse(self) -> Command:
+        """Write down a refusal that was decided elsewhere."""
+        return commands.Refuse(
+            self._agent(),
+            self._amount(),
+            "unbounded",
+            observed=self._rarely(),
+            track=self._rarely(),
+        )
+
+    def _agent(self) -> str:
+        return STRANGER if self._seldom() else self._choices.choice(AGENTS)
+
+    def _hold(self) -> tuple[str, str]:
+        if not self._holds or self._seldom():
+            return "unknown", self._agent()
+        return self._choices.choice(self._holds[-12:])
+
+    def _amount(self) -> int:
+        return self._choices.choice((0, 1, 5, 10, 10, 20, 40, self._choices.randint(0, 80)))
+
+    def _key(self) -> str | None:
+        return f"k{self._choices.randint(0, 5)}" if self._rarely() else None
+
+    def _contract(self, name: str) -> BudgetContract:
+        pick = self._choices.choice
+        most = pick((0, 10, 20, 20, 40, 40, 60))
+        return BudgetContract(
+            name,
+            priority=pick((1, 1, 2, 2, 3)),
+            max_tokens=most,
+            min_reserve=pick((None, 0, most // 2, most)),
+            confidence_threshold=pick((None, None, 0.5)),
+        )
+
+    def _often(self) -> bool:
+        return self._choices.randint(0, 4) > 0
+
+    def _rarely(self) -> bool:
+        return self._choices.randint(0, 4) == 0
+
+    def _seldom(self) -> bool:
+        return self._choices.randint(0, 40) == 0
+
+
+class AccountNumbers(NamedTuple):
+    """What both sides must agree on, for one agent."""
+
+    allocated: int
+    consumed: int
+    held: int
+    unmeasured: int
+    denials: int
+    expired_holds: int
+    finished: bool
+    confidence: float | None
+
+
+class Numbers(NamedTuple):
+    """What both sides must agree on, for one scope."""
+
+    seq: int
+    pool: int
+    total: int
+    accounts: dict[str, AccountNumbers]
+
+
+def numbers_of(books: Any) -> Numbers:
+    """Read the numbers of `Books`, of a `Statement`, or of a `Reference`."""
+    accounts = books.agents if isinstance(books, Reference) else books.accounts
+    if not isinstance(accounts, dict):
+        accounts = {account.agent: account for account in accounts}
+    return Numbers(
+        books.seq,
+        books.pool,
+        books.total,
+        {
+            name: AccountNumbers(*(getattr(account, field) for field in AccountNumbers._fields))
+            for name, account in accounts.items()
+        },
+    )
+
+
+def outcome(step: Callable[[], Reply]) -> object:
+    """Carry out a command; return its reply, or the kind of its error."""
+    try:
+        return step()
+    except (TBCError, TypeError, ValueError) as error:
+        return type(error)
+
+
+def difference(reply: object, expected: object, books: Any, reference: Reference) -> str | None:
+    """Say where a reply and the books after it differ from the reference; None if nowhere."""
+    if isinstance(reply, (Granted, Denied, Posted)) and isinstance(expected, type(reply)):
+        pairs = zip(reply._fields, reply, expected, strict=True)
+        wrong = [f"{name}: {got!r}, not {want!r}" for name, got, want in pairs if got != want]
+        if wrong:
+            return f"{type(reply).__name__}: {'; '.join(wrong)}"
+    elif reply != expected:
+        return f"{reply!r}, not {expected!r}"
+    got, want = numbers_of(books), numbers_of(reference)
+    if got == want:
+        return None
+    for name in want.accounts:
+        if got.accounts.get(name) != want.accounts[name]:
+            return f"{name}: {got.accounts.get(name)}, not {want.accounts[name]}"
+    return f"{got}, not {want}"
