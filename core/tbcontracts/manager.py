@@ -7,6 +7,7 @@ no lock around the books and no rules of its own.
 from __future__ import annotations
 
 import copy
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -94,6 +95,31 @@ class BudgetManager(AsyncMethods):
             self._engine.register(unattributed)
         if telemetry is not None:
             self.add_listener(telemetry)
+
+    @classmethod
+    def from_config(
+        cls, source: str | os.PathLike[str] | Mapping[str, Any], **changes: Any
+    ) -> Self:
+        """Return a manager for a contract file, with all its contracts registered.
+
+        Args:
+            source: A path ending in .toml, .yaml, .yml or .json, or a mapping of the same keys.
+            changes: Arguments of `BudgetManager` that count instead of the file's.
+
+        Raises:
+            ConfigurationError: Something in the file cannot be; the text names the place.
+            ImportError: pydantic, or what the file's format needs, is not installed.
+
+        Example:
+            `manager = BudgetManager.from_config("budget.toml")`
+        """
+        from tbcontracts.config import load
+
+        settings, contracts = load(source)
+        manager = cls(**{**settings, **changes})
+        for contract in contracts:
+            manager.register(contract)
+        return manager
 
     def register_agent(
         self,

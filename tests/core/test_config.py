@@ -1,0 +1,247 @@
+"""Contract files: what they say comes into force; what is wrong is said with its place."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tbcontracts import BudgetContract, BudgetManager
+from tbcontracts.config import AgentTable, BudgetFile, json_schema, load
+from tbcontracts.contract import BudgetContract as Contract
+from tbcontracts.errors import ConfigurationError
+from tbcontracts.settings import Settings
+
+TOML = """
+scope = "acme/{utc:%Y-%m}"
+enforcement = "strict"
+count = { cached_input = 0.1 }
+
+[unattributed]
+agent = "everybody else"
+max_tokens = 100
+
+[agents.writer]
+priority = 3
+max_tokens = 4_000
+min_reserve = 500
+confidence_threshold = 0.9
+max_output_tokens = 800
+on_exceeded = { fallback = "cheap" }
+
+[agents."Senior {topic} Analyst"]
+on_exceeded = "end"
+"""
+YAML = """
+scope: acme/{utc:%Y-%m}
+enforcement: strict
+count: {cached_input: 0.1}
+unattributed: {agent: everybody else, max_tokens: 100}
+agents:
+  writer:
+    priority: 3
+    max_tokens: 4000
+    min_reserve: 500
+    confidence_threshold: 0.9
+    max_output_tokens: 800
+    on_exceeded: {fallback: cheap}
+  Senior {topic} Analyst:
+    on_exceeded: end
+"""
+AS_JSON = json.dumps(
+    {
+        "$schema": "./tbcontracts.schema.json",
+        "scope": "acme/{utc:%Y-%m}",
+        "enforcement": "strict",
+        "count": {"cached_input": 0.1},
+        "unattributed": {"agent": "everybody else", "max_tokens": 100},
+        "agents": {
+            "writer": {
+                "priority": 3,
+                "max_tokens": 4000,
+                "min_reserve": 500,
+                "confidence_threshold": 0.9,
+                "max_output_tokens": 800,
+                "on_exceeded": {"fallback": "cheap"},
+            },
+            "Senior {topic} Analyst": {"on_exceeded": "end"},
+        },
+    }
+)
+
+
+def wrong(source: Any) -> str:
+    """Return what is said of a source that is refused."""
+    with pytest.raises(ConfigurationError) as refused:
+        load(source)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("b.toml", TOML), ("b.yaml", YAML), ("b.YML", YAML), ("b.json", AS_JSON)],
+)
+def test_every_format_says_the_same(tmp_path: Path, name: str, text: str) -> None:
+    """The same keys in TOML, YAML and JSON give the same manager."""
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    manager = BudgetManager.from_config(path)
+    assert manager.settings.enforcement == "strict"
+    assert manager.settings.count == {"cached_input": 0.1}
+    assert manager.scope_name.startswith("acme/2")
+    assert dict(manager.contracts) == {
+        "everybody else": BudgetContract("everybody else", max_tokens=100),
+        "writer": BudgetContract("writer", 3, 4_000, 500, 0.9, 800, {"fallback": "cheap"}),
+        "Senior {topic} Analyst": BudgetContract("Senior {topic} Analyst", on_exceeded="end"),
+    }
+
+
+def test_a_mapping_and_changes() -> None:
+    """A mapping does for a file, and arguments count instead of what it says."""
+    manager = BudgetManager.from_config(
+        {"scope": "a", "agents": {"writer": {"max_tokens": 5}}}, scope="b", enforcement="observe"
+    )
+    assert manager.scope_name == "b"
+    assert manager.settings.enforcement == "observe"
+    assert manager.remaining("writer") == 5
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    """Nothing said is what `BudgetManager()` is; the keys are all of its settings."""
+    path = tmp_path / "empty.toml"
+    path.touch()
+    assert BudgetManager.from_config(path).settings == Settings()
+    settings = set(Settings.__dataclass_fields__) | {"store", "scope", "agents", "schema_"}
+    assert set(BudgetFile.model_fields) == settings
+    assert set(AgentTable.model_fields) == set(Contract.__dataclass_fields__) - {"agent_name"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"enforcemen": "strict"}, "enforcemen: there is no such key. Did you mean 'enforcement'?"),
+        ({"policy": "fair"}, "policy: must be 'priority', not 'fair'."),
+        ({"scope": "a{b}"}, "scope: The scope name 'a{b}' has braces that are no period"),
+        ({"count": {"inputs": 2}}, "count: count has no bucket 'inputs'"),
+        ({"count": 5}, "count: must be 'total' or 'uncached', not 5."),
+        ({"unattributed": "drop"}, "unattributed: must be 'track' or 'deny', not 'drop'."),
+        ({"unattributed": {"max_tokens": 5}}, "unattributed.agent: this key is missing."),
+        ({"agents": {"a": 5}}, "agents.a: must be a table of keys, not 5."),
+        ({"agents": {"a": {"priorty": 2}}}, "agents.a.priorty: there is no such key. Did you mean"),
+        ({"agents": {"a": {"xyz": 2}}}, "agents.a.xyz: there is no such key. The keys are"),
+        ({"agents": {"a": {"max_tokens": "4"}}}, "agents.a.max_tokens: must be a whole number"),
+        ({"agents": {"a": {"max_tokens": 4.5}}}, "agents.a.max_tokens: must be a"),
+        ({"agents": {"a": {"priority": True}}}, "agents.a.priority: must be a whole number, not"),
+        ({"agents": {"a": {"priority": 0}}}, "agents.a.priority: must be greater than"),
+        ({"agents": {"a": {"max_tokens": 2**41}}}, "agents.a.max_tokens: must be less than"),
+        (
+            {"agents": {"a": {"confidence_threshold": float("nan")}}},
+            "agents.a.confidence_threshold",
+        ),
+        ({"agents": {"a": {"min_reserve": 2_000}}}, "agents.a: min_reserve of agent 'a' must be"),
+        ({"agents": {"a": {"on_exceeded": "stop"}}}, "must be 'raise', 'end' or 'ask', not 'stop'"),
+        (
+            {"agents": {"a": {"on_exceeded": {"fallbak": "b"}}}},
+            "agents.a.on_exceeded.fallbak: there is no such key. Did you mean 'fallback'?",
+        ),
+        ({"agents": {" ": {}}}, "agents. : The agent name must not be empty."),
+        ({"agents": {"a": {}, " a": {}}}, "agents. a: another key is the same name, 'a'."),
+        ({"agents": {5: {}}}, "agents.5: must be"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(content: dict[Any, Any], said: str) -> None:
+    """Key path, value, and the nearest key where one was misspelt."""
+    assert said in wrong(content)
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    """One look at the error is enough to mend the file; it is named."""
+    path = tmp_path / "budget.toml"
+    path.write_text('polcy = "priority"\n[agents.a]\nmax_tokens = -1\npriority = 9999\n')
+    said = wrong(path).splitlines()
+    assert said[0] == f"{path}: 3 things are wrong."
+    assert [line.split(":")[0] for line in said[1:]] == [
+        "  agents.a.priority",
+        "  agents.a.max_tokens",
+        "  polcy",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("b.toml", "a =\n", "(at line 1, column 4)"),
+        ("b.yaml", "a: [\n", "(at line 2, column 1)"),
+        ("b.json", '{"a": }', "line 1 column 7"),
+        ("b.yaml", "- a\n", "It holds a list, not a table of keys."),
+        ("b.yaml", "", "It holds a NoneType, not a table of keys."),
+        ("b.ini", "", "has no ending that says its format"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path: Path, name: str, text: str, said: str) -> None:
+    """A file that is no file of its format is refused with file and line."""
+    path = tmp_path / name
+    path.write_text(text)
+    assert said in wrong(path)
+    assert str(path) in wrong(path)
+
+
+def test_sources_that_are_none(tmp_path: Path) -> None:
+    """A missing file, a folder, bytes that are no text, and things that are no source."""
+    assert "cannot be read: No such file" in wrong(tmp_path / "none.toml")
+    folder = tmp_path / "folder.toml"
+    folder.mkdir()
+    assert "cannot be read: Is a directory" in wrong(folder)
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    assert "cannot be read" in wrong(binary)
+    assert "not int" in wrong(5)
+
+
+def test_a_value_in_an_error_is_cut() -> None:
+    """A prompt pasted into a file does not end up in a log."""
+    assert len(wrong({"policy": "x" * 5_000})) < 200
+
+
+def test_the_schema_accepts_what_the_loader_accepts() -> None:
+    """The JSON Schema knows all keys, and is plain JSON."""
+    schema = json.loads(json.dumps(json_schema()))
+    assert set(schema["properties"]) == {
+        "$schema" if name == "schema_" else name for name in BudgetFile.model_fields
+    }
+    assert set(schema["$defs"]["AgentTable"]["properties"]) == set(AgentTable.model_fields)
+    assert schema["additionalProperties"] is False
+    assert all("description" in field for field in schema["properties"].values())
+
+
+def test_missing_packages_say_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without pydantic or pyyaml the error names the extra."""
+    real = builtins.__import__
+
+    def without_yaml(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "yaml":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_yaml)
+    path = tmp_path / "b.yaml"
+    path.touch()
+    with pytest.raises(ImportError, match=r"tbcontracts\[yaml\]"):
+        load(path)
+    code = (
+        "import sys; sys.modules['pydantic'] = None\n"
+        "from tbcontracts import BudgetManager\n"
+        "try: BudgetManager.from_config({})\n"
+        "except ImportError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "tbcontracts[cli]" in done.stdout
