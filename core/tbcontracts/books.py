@@ -127,7 +127,7 @@ class Books:
         "total",
     )
 
-    def __init__(self, *, journal_entries_max: int = JOURNAL_ENTRIES_MAX) -> None:
+    def __init__(self, *, journal_entries_max: int | None = JOURNAL_ENTRIES_MAX) -> None:
         self.accounts: dict[str, Account] = {}
         self.pool = 0
         self.total = 0  # sum of allocated plus pool, kept apart so that P1 can be checked

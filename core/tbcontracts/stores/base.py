@@ -33,7 +33,9 @@ class Store(Protocol):
     """
 
     in_process: bool
-    """Whether commands never leave the process, so that an event loop may wait for them."""
+    """Whether commands never leave the host, so that an event loop may wait for them."""
+    durable: bool
+    """Whether the books outlive the process, and other processes may share them."""
 
     def apply(self, scope: str, command: Command) -> Applied:
         """Carry out a command on a scope's books; a scope comes to be when it is first named."""
@@ -80,9 +82,10 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
     """Open a store by its URL.
 
     Args:
-        url: "memory://" for books that live as long as the store object. Other packages add
-            schemes with an entry point in the group "tbcontracts.stores": a callable that takes
-            the URL and the keyword `clock`.
+        url: "memory://" for books that live as long as the store object, "sqlite:///budget.db" for
+            a file that the processes of a host share. Other packages add schemes with an entry
+            point in the group "tbcontracts.stores": a callable that takes the URL and the keyword
+            `clock`.
         clock: Returns seconds since the epoch; for tests. A store of many hosts may have its own.
 
     Raises:
@@ -96,12 +99,16 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
         from tbcontracts.stores.memory import MemoryStore
 
         return MemoryStore(clock=clock)
+    if scheme == "sqlite":
+        from tbcontracts.stores.sqlite import SqliteStore
+
+        return SqliteStore.from_url(url, clock=clock)
     # Imported here: looking at installed packages is slow, and the memory store needs none.
     from importlib.metadata import entry_points
 
     found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if scheme not in found:
-        known = ", ".join(sorted({"memory", *found}))
+        known = ", ".join(sorted({"memory", "sqlite", *found}))
         shown = scheme or "(no scheme)"
         msg = f"No store is installed for the URL scheme {shown!r}; known: {known}."
         raise ConfigurationError(msg, remedy='What helps: store="memory://".')

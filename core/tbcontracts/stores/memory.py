@@ -41,6 +41,7 @@ class MemoryStore:
     """
 
     in_process = True
+    durable = False
 
     def __init__(
         self, *, clock: Clock | None = None, journal_entries_max: int = JOURNAL_ENTRIES_MAX

@@ -1,0 +1,265 @@
+"""The SQLite store: books in one file, shared by the processes of a host, safe in a power cut.
+
+One thread in each process writes. It takes all commands that are waiting and carries them out in
+one transaction, with the rules themselves: durable writes are slow, but one pays for many commands.
+Its callers get their answers after the commit. Between processes a lock on a file beside the
+database gives turns; SQLite's own way of waiting is to sleep and try again, and lets some starve.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
+
+from tbcontracts.books import Statement
+from tbcontracts.commands import Command, Reply
+from tbcontracts.errors import StoreError, TBCError
+from tbcontracts.events import JournalEntry
+from tbcontracts.rules import step
+from tbcontracts.stores import sqlite_books
+from tbcontracts.stores.base import Applied, Clock
+from tbcontracts.stores.sqlite_books import ScopeRows
+from tbcontracts.stores.sqlite_file import Ledger, SqliteOptions
+
+T = TypeVar("T")
+
+BATCH_MOST = 64
+SCOPES_KEPT = 256
+
+_forked = threading.Lock()
+_inherited: list[object] = []
+"""What a forked child got from its parent and must neither use nor close."""
+
+
+class _Job(NamedTuple):
+    """A command that waits for its turn."""
+
+    scope: str
+    command: Command
+    done: Future[Applied]
+
+
+class SqliteStore:
+    """Keeps books in a SQLite file.
+
+    Args:
+        options: The file, and how it is opened.
+        clock: Returns seconds since the epoch. Processes of one host share its clock; a scope's
+            time never runs backwards.
+
+    Raises:
+        StoreError: The file cannot be used.
+    """
+
+    in_process = True
+    durable = True
+
+    _lock: threading.Lock
+    _pid: int
+    _jobs: queue.SimpleQueue[_Job | None]
+    _kept: OrderedDict[str, ScopeRows]
+    _writer: threading.Thread | None
+    _closed: bool
+    _ledger: Ledger
+
+    def __init__(self, options: SqliteOptions, *, clock: Clock | None = None) -> None:
+        self._options = options
+        self._clock = clock or time.time
+        self._begin()
+
+    @classmethod
+    def from_url(cls, url: str, *, clock: Clock | None = None) -> SqliteStore:
+        """Open the file that a URL names, `sqlite:///budget.db`; see `SqliteOptions.from_url`."""
+        return cls(SqliteOptions.from_url(url), clock=clock)
+
+    # --- commands ---------------------------------------------------------------------------------
+
+    def apply(self, scope: str, command: Command) -> Applied:
+        """Carry out a command; returns once it is safe in the file."""
+        return self._submit(scope, command).result()
+
+    async def aapply(self, scope: str, command: Command) -> Applied:
+        """Do the same without blocking the event loop.
+
+        Cancelled before its turn, the command is not carried out.
+        """
+        import asyncio
+
+        return await asyncio.wrap_future(self._submit(scope, command))
+
+    def _submit(self, scope: str, command: Command) -> Future[Applied]:
+        if self._options.read_only:
+            msg = f"The ledger {self._options.path} was opened for reading only."
+            raise StoreError(msg, remedy="What helps: the URL without mode=ro.")
+        self._here()
+        done: Future[Applied] = Future()
+        with self._lock:
+            if self._closed:
+                msg = f"The ledger {self._options.path} is closed."
+                raise StoreError(msg, remedy="What helps: open_store with the same URL.")
+            self._jobs.put(_Job(scope, command, done))
+            if self._writer is None:
+                self._writer = threading.Thread(
+                    target=self._write, name="tbcontracts-sqlite", daemon=True
+                )
+                self._writer.start()
+        return done
+
+    def _write(self) -> None:
+        """Carry out what is asked, as many commands at a time as are waiting."""
+        while True:
+            first = self._jobs.get()
+            if first is None:
+                return
+            batch = [first]
+            while len(batch) < BATCH_MOST and not self._jobs.empty():
+                job = self._jobs.get()
+                if job is None:
+                    self._jobs.put(None)
+                    break
+                batch.append(job)
+            self._commit([job for job in batch if job.done.set_running_or_notify_cancel()])
+
+    def _commit(self, batch: list[_Job]) -> None:
+        """Carry out commands in one transaction, then answer all of them."""
+        outcomes: list[Applied | Exception] = []
+        touched: dict[str, list[JournalEntry]] = {}
+        try:
+            with self._ledger.writing() as db:
+                outcomes.extend(self._carry_out(db, job, touched) for job in batch)
+                for scope, entries in touched.items():
+                    self._kept[scope].write(db, entries)
+        except Exception as error:  # whatever it is: nothing was written, and nobody may go on
+            for job in batch:
+                self._kept.pop(job.scope, None)
+            failed = self._failure(error)
+            outcomes = [failed] * len(batch)
+        for job, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                job.done.set_exception(outcome)
+            else:
+                job.done.set_result(outcome)
+        while len(self._kept) > SCOPES_KEPT:
+            self._kept.popitem(last=False)
+
+    def _carry_out(
+        self, db: sqlite3.Connection, job: _Job, touched: dict[str, list[JournalEntry]]
+    ) -> Applied | Exception:
+        """Carry out one command on the books; what it breaks, it alone is told."""
+        rows = self._kept.get(job.scope)
+        if rows is None:
+            rows = self._kept[job.scope] = ScopeRows(job.scope)
+        self._kept.move_to_end(job.scope)
+        now = self._clock()
+        if job.scope not in touched:
+            rows.refresh(db, now)
+        rows.bring_in(db, job.command)
+        entries = touched.setdefault(job.scope, [])
+        outcome: Reply | Exception
+        try:
+            outcome = step(rows.books, job.command, now)
+        except (TBCError, TypeError, ValueError) as error:  # the rules refuse it: nothing changed
+            outcome = error
+        written = tuple(rows.books.journal)
+        rows.books.journal.clear()
+        rows.note(job.command, written)
+        entries.extend(written)
+        return outcome if isinstance(outcome, Exception) else Applied(outcome, written)
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def read(self, scope: str) -> Statement | None:
+        """Return a scope's books at one moment, or None if there is no such scope."""
+        return self._read(lambda db: sqlite_books.statement(db, scope))
+
+    async def aread(self, scope: str) -> Statement | None:
+        """Return a scope's books at one moment; reading a local file is not worth a thread."""
+        return self.read(scope)
+
+    def journal(self, scope: str, after_seq: int = 0) -> tuple[JournalEntry, ...]:
+        """Return the entries after `after_seq` that are still kept, oldest first."""
+        return self._read(lambda db: sqlite_books.journal(db, scope, after_seq))
+
+    async def ajournal(self, scope: str, after_seq: int = 0) -> tuple[JournalEntry, ...]:
+        """Return the entries after `after_seq` that are still kept, oldest first."""
+        return self.journal(scope, after_seq)
+
+    def resolve(self, scope: str, key: str) -> Reply | None:
+        """Return the first reply to an idempotency key, or None if it is not remembered."""
+        now = self._clock()
+        return self._read(lambda db: sqlite_books.reply_to(db, scope, key, now))
+
+    async def aresolve(self, scope: str, key: str) -> Reply | None:
+        """Return the first reply to an idempotency key, or None if it is not remembered."""
+        return self.resolve(scope, key)
+
+    def scopes(self) -> tuple[str, ...]:
+        """Return the names of all scopes in the file, in the order of their first use."""
+        query = "SELECT name FROM scope ORDER BY id"
+        return self._read(lambda db: tuple(row[0] for row in db.execute(query)))
+
+    def _read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        self._here()
+        with self._told(), self._ledger.reading() as db:
+            return ask(db)
+
+    # --- the rest ---------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+        return self._clock()
+
+    def close(self) -> None:
+        """Carry out what is waiting, then let go of the file."""
+        self._here()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            writer = self._writer
+            self._jobs.put(None)
+        if writer is not None:
+            writer.join()
+        self._ledger.close()
+
+    def _begin(self) -> None:
+        """Open the file in this process; the writing thread starts with the first command."""
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._jobs = queue.SimpleQueue()
+        self._kept = OrderedDict()
+        self._writer = None
+        self._closed = False
+        with self._told():
+            self._ledger = Ledger(self._options)
+
+    def _here(self) -> None:
+        """In a forked child open the file anew: nothing of the parent's may be used or closed."""
+        if self._pid == os.getpid():
+            return
+        with _forked:  # the parent may have held this store's own lock when it forked
+            if self._pid != os.getpid():
+                _inherited.append(dict(vars(self)))
+                self._begin()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn what SQLite and the file system say into the error that a store raises."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
+        msg = f"The ledger {self._options.path} did not answer: {error}. Nothing was written."
+        return StoreError(msg, remedy="What helps: see that the file can be written; then again.")

@@ -1,0 +1,201 @@
+"""A ledger's SQLite file: opened, made and brought up to date, with turns for those who write."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import IO, NamedTuple
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from tbcontracts.errors import ConfigurationError, StoreError
+
+APPLICATION_ID = 0x54424331  # "TBC1": tells a ledger from any other SQLite file
+SCHEMA_VERSION = 1
+_OLDEST_SQLITE = (3, 37, 0)  # tables that keep to their types (STRICT)
+_BUSY_S = 30.0
+_SYNCHRONOUS = ("full", "normal", "off")
+
+
+class SqliteOptions(NamedTuple):
+    """A ledger's file, and how it is opened."""
+
+    path: Path
+    synchronous: str = "full"
+    """"full" loses nothing that was acknowledged, not even in a power cut; "normal" may lose the
+    last moments in one, never in a crash of the process; "off" is for tests."""
+    read_only: bool = False
+    """For reports: never creates or changes the file."""
+
+    @classmethod
+    def from_url(cls, url: str) -> SqliteOptions:
+        """Read a URL: `sqlite:///relative.db`, `sqlite:////absolute.db`, with options behind "?".
+
+        Args:
+            url: The options are `synchronous=full|normal|off` and `mode=ro|rw`.
+
+        Raises:
+            ConfigurationError: It names no file, or an option that is none.
+        """
+        parts = urlsplit(url)
+        path = unquote(parts.path[1:])
+        if parts.netloc or path in ("", ":memory:"):
+            msg = f"The URL {url!r} names no file on this host."
+            raise ConfigurationError(msg, remedy='What helps: "sqlite:///budget.db".')
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        synchronous = options.pop("synchronous", "full").lower()
+        mode = options.pop("mode", "rw").lower()
+        if options or synchronous not in _SYNCHRONOUS or mode not in ("ro", "rw"):
+            msg = f"The URL {url!r} has an option that is none."
+            helps = "What helps: synchronous=full|normal|off, mode=ro|rw."
+            raise ConfigurationError(msg, remedy=helps)
+        return cls(Path(path).absolute(), synchronous, mode == "ro")
+
+
+class Ledger:
+    """The connections of one process to a ledger's file.
+
+    Raises:
+        StoreError: The file is no ledger, is newer than this package, or cannot be shared.
+        sqlite3.Error: The file cannot be used.
+    """
+
+    def __init__(self, options: SqliteOptions) -> None:
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            msg = f"This Python has SQLite {sqlite3.sqlite_version}; a ledger needs 3.37 or later."
+            raise StoreError(msg, remedy="What helps: a newer Python, or another store.")
+        self._options = options
+        self._reading = threading.Lock()
+        self._open = ExitStack()
+        self._writer: sqlite3.Connection | None = None
+        self._turn: IO[bytes] | None = None
+        with ExitStack() as opened:
+            self._look_before_touching()
+            if not options.read_only:
+                self._turn = opened.enter_context(Path(f"{options.path}-turn").open("ab"))
+                self._writer = opened.enter_context(closing(self._connect("rwc")))
+                self._share(self._writer)
+                with self.writing() as db:
+                    _bring_up_to_date(db, options.path)
+            self._reader = opened.enter_context(closing(self._connect("ro")))
+            self._open = opened.pop_all()
+
+    def _look_before_touching(self) -> None:
+        """Refuse a file that is no ledger while it is still as it was."""
+        path = self._options.path
+        if path.is_file():
+            with closing(self._connect("ro")) as db:
+                _version_of(db, path)
+        elif self._options.read_only:
+            msg = f"There is no ledger {path}."
+            raise StoreError(msg, remedy="What helps: the path of a ledger that exists.")
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"file:{quote(str(self._options.path))}?mode={mode}",
+            uri=True,
+            timeout=_BUSY_S,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+
+    def _share(self, db: sqlite3.Connection) -> None:
+        """Let several processes use the file at once, each commit as safe as the options say."""
+        mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            msg = f"The ledger {self._options.path} cannot be shared (journal mode {mode!r})."
+            raise StoreError(msg, remedy="What helps: a file on a local disk.")
+        db.execute(f"PRAGMA synchronous = {self._options.synchronous}")
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Write in one transaction: all of it is in the file afterwards, or nothing."""
+        db = self._writer
+        assert db is not None
+        assert self._turn is not None
+        with _turn(self._turn):
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # a failed commit may have ended the transaction
+                    db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Read in one transaction: all of it belongs to the same moment."""
+        with self._reading:
+            self._reader.execute("BEGIN")
+            try:
+                yield self._reader
+            finally:
+                self._reader.execute("COMMIT")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._reading:
+            self._open.close()
+
+
+def _version_of(db: sqlite3.Connection, path: Path) -> int:
+    """Return the version of a ledger's schema; 0 for an empty file.
+
+    Raises:
+        StoreError: It is no ledger, or newer than this package.
+    """
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION_ID and (application or version or tables):
+        msg = f"{path} is a SQLite file, but no ledger of tbcontracts. It was not touched."
+        raise StoreError(msg, remedy="What helps: another file name.")
+    if version > SCHEMA_VERSION:
+        msg = f"The ledger {path} has version {version}; this package knows {SCHEMA_VERSION}."
+        raise StoreError(msg, remedy="What helps: a newer tbcontracts.")
+    return version
+
+
+def _bring_up_to_date(db: sqlite3.Connection, path: Path) -> None:
+    """Make the tables of a new file. The first schema is the only one there is."""
+    if _version_of(db, path) == SCHEMA_VERSION:
+        return
+    schema = files("tbcontracts.stores").joinpath("schema.sql").read_text(encoding="utf-8")
+    for statement in schema.split(";\n"):
+        db.execute(statement)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    @contextmanager
+    def _turn(file: IO[bytes]) -> Iterator[None]:
+        """Wait for this process's turn to write."""
+        while True:
+            with suppress(OSError):  # it gives up after ten seconds
+                file.seek(0)
+                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+                break
+        try:
+            yield
+        finally:
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+else:
+    import fcntl
+
+    @contextmanager
+    def _turn(file: IO[bytes]) -> Iterator[None]:
+        """Wait for this process's turn to write; the kernel ends the turn of one that dies."""
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
