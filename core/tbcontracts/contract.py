@@ -72,6 +72,21 @@ class BudgetContract:
         """`min_reserve` as the number that it always is after construction."""
         return self.min_reserve or 0
 
+    @property
+    def terms(self) -> tuple[int, int, int, float | None]:
+        """What the books decide by: priority, budget, reserve and threshold."""
+        return (self.priority, self.max_tokens, self.reserve, self.confidence_threshold)
+
+    @property
+    def said(self) -> str:
+        """The terms in words, for errors."""
+        threshold = self.confidence_threshold
+        gate = "" if threshold is None else f", confidence_threshold {threshold:g}"
+        return (
+            f"priority {self.priority}, max_tokens {self.max_tokens:,}, min_reserve "
+            f"{self.reserve:,}{gate}"
+        )
+
     def changed(self, **changes: Any) -> BudgetContract:
         """Return a copy with some fields changed.
 

@@ -21,6 +21,7 @@ from tbcontracts.contract import BudgetContract
 from tbcontracts.engine import Engine
 from tbcontracts.errors import BudgetExceededError, UnknownAgentError
 from tbcontracts.govern import AskFn, Governed
+from tbcontracts.heartbeat import MAX_CALL_S, TTL_S
 from tbcontracts.ids import new_id
 from tbcontracts.listeners import Listener
 from tbcontracts.refusals import refusal
@@ -35,12 +36,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from tbcontracts.calls import Call
+    from tbcontracts.hold import AsyncHold, Hold
     from tbcontracts.manager import BudgetManager
     from tbcontracts.stores.base import Store
 
-# The store ends a hold whose owner vanished. In one process an owner cannot vanish alone, so there
-# the limit is the longest that a call may take.
-HOLD_TTL_S = 1_800.0
 UNATTRIBUTED = "(unattributed)"
 
 
@@ -213,11 +212,25 @@ class Door:
             agent=agent,
             amount=check_amount(tokens, f"The hold for agent {agent!r}"),
             hold_id=new_id(),
-            ttl_s=HOLD_TTL_S if ttl_s is None else check_seconds(ttl_s, "ttl_s of a hold"),
+            ttl_s=self._hold_ttl_s if ttl_s is None else check_seconds(ttl_s, "ttl_s of a hold"),
             key=key,
             leave=self._kept_back(agent),
             enforcement=self.settings.enforcement,
         )
+
+    @property
+    def _hold_ttl_s(self) -> float:
+        """The limit of a hold that names none.
+
+        In one process an owner cannot vanish alone: there it is the longest that a call may take.
+        On books that outlive the process it is shorter, and put off while the process lives.
+        """
+        return TTL_S if self._engine.store.durable else MAX_CALL_S
+
+    def _watch(self, hold: Hold | AsyncHold, ttl_s: float) -> None:
+        """Put off the limit of a hold that has the usual one, for as long as its owner lives."""
+        if self._engine.store.durable and ttl_s == TTL_S:
+            self._engine.heartbeat.watch(hold)
 
     def _kept_back(self, name: str) -> int:
         """Return what a hold must leave: under "end" the reserve, for the call that finishes."""
@@ -231,6 +244,7 @@ class Door:
         return command._replace(
             agent=agent,
             hold_id=new_id(),
+            ttl_s=outer._hold_ttl_s if command.ttl_s == self._hold_ttl_s else command.ttl_s,
             leave=0,
             track=False,
             enforcement=outer.settings.enforcement,
@@ -263,8 +277,9 @@ class Door:
         if isinstance(size, Unbounded):
             return Refuse(name, expected.tokens, code, track=track), size
         leave = self._kept_back(name)
+        ttl_s = self._hold_ttl_s
         command = Reserve(
-            name, size.tokens, new_id(), HOLD_TTL_S, None, leave, size.sizing, enforcement, track
+            name, size.tokens, new_id(), ttl_s, None, leave, size.sizing, enforcement, track
         )
         return command, size
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from collections.abc import Callable
 
 from tbcontracts import attribution
 from tbcontracts.books import Statement
-from tbcontracts.commands import Command, Open, Reply
+from tbcontracts.commands import ChangeContract, Command, Open, Reply
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import ContractConflictError, UnknownAgentError
 from tbcontracts.events import JournalEntry
+from tbcontracts.heartbeat import Heartbeat
 from tbcontracts.listeners import Listeners
 from tbcontracts.settings import Settings
 from tbcontracts.sizing import Forecast
@@ -20,6 +22,7 @@ from tbcontracts.waiting import Lines
 
 _OPENED_MAX = 10_000
 _WARNED_MAX = 1_000
+_log = logging.getLogger("tbcontracts")
 
 
 class Engine:
@@ -31,6 +34,7 @@ class Engine:
         self.contracts: dict[str, BudgetContract] = {}
         self.listeners = Listeners()
         self.lines = Lines()
+        self.heartbeat = Heartbeat(self.apply)
         self._lock = threading.Lock()
         self._version = 0  # how many contracts there are; a scope is open up to some version
         self._opened: dict[str, int] = {}
@@ -110,13 +114,22 @@ class Engine:
     def open(self, scope: str) -> None:
         """Open all registered contracts in a scope, as one step."""
         version, contracts = self._to_open()
-        self._told(scope, self.store.apply(scope, Open(contracts)))
+        opened = self.store.apply(scope, Open(contracts))
+        self._told(scope, opened)
+        if self.store.durable:
+            for change in self._differing(scope, opened, contracts, self.store.read(scope)):
+                self._told(scope, self.store.apply(scope, change))
         self._note_opened(scope, version)
 
     async def aopen(self, scope: str) -> None:
         """Open all registered contracts in a scope, without blocking the event loop."""
         version, contracts = self._to_open()
-        self._told(scope, await self.store.aapply(scope, Open(contracts)))
+        opened = await self.store.aapply(scope, Open(contracts))
+        self._told(scope, opened)
+        if self.store.durable:
+            statement = await self.store.aread(scope)
+            for change in self._differing(scope, opened, contracts, statement):
+                self._told(scope, await self.store.aapply(scope, change))
         self._note_opened(scope, version)
 
     def read(self, scope: str) -> Statement:
@@ -153,6 +166,50 @@ class Engine:
     def _to_open(self) -> tuple[int, tuple[BudgetContract, ...]]:
         with self._lock:
             return self._version, tuple(self.contracts.values())
+
+    def _differing(
+        self,
+        scope: str,
+        opened: Applied,
+        contracts: tuple[BudgetContract, ...],
+        statement: Statement | None,
+    ) -> list[ChangeContract]:
+        """Compare what is registered here with what the books were opened with, elsewhere perhaps.
+
+        Returns:
+            The changes to make, where the settings say so.
+
+        Raises:
+            ContractConflictError: They differ, and the settings say to raise.
+        """
+        if statement is None:
+            return []
+        if statement.seq > len(opened.entries) and scope not in self._opened:
+            _log.info("Scope %r continues books of %d entries.", scope, statement.seq)
+        there = {account.agent: account.contract for account in statement.accounts}
+        changes: list[ChangeContract] = []
+        for contract in contracts:
+            kept = there.get(contract.agent_name)
+            if kept is None or kept.terms == contract.terms:
+                continue
+            difference = (
+                f"Agent {contract.agent_name!r} has another contract in scope {scope!r} than in "
+                f"this process: {kept.said} there, {contract.said} here."
+            )
+            on_change = self.settings.on_contract_change
+            if on_change == "raise":
+                helps = 'What helps: on_contract_change="apply" or "keep", or another scope.'
+                raise ContractConflictError(difference, remedy=helps)
+            if on_change == "apply":
+                changes.append(ChangeContract(contract))
+                continue
+            self.warn_once(
+                f"contract {scope} {contract}",
+                f"{difference} The scope keeps the contract it was opened with; "
+                f"manager.change_contract({contract.agent_name!r}, ...) or "
+                'on_contract_change="apply" changes it.',
+            )
+        return changes
 
     def _note_opened(self, scope: str, version: int) -> None:
         """Remember that a scope is open; forgetting only costs one more command."""

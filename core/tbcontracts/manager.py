@@ -357,7 +357,9 @@ class BudgetManager(AsyncMethods):
             if outer is not None:
                 outer.void()
             raise
-        return Hold(self, scope, command.amount, granted, note, outer)
+        hold = Hold(self, scope, command.amount, granted, note, outer)
+        self._watch(hold, command.ttl_s)
+        return hold
 
     def _asked(self, scope: str, command: commands.Reserve, wait_s: float) -> Reply:
         """Ask for a hold, and wait for it where that was wished."""

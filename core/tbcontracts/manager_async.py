@@ -126,7 +126,9 @@ class AsyncMethods(Door):
             if outer is not None:
                 await outer.void()
             raise
-        return AsyncHold(self, scope, command.amount, granted, note, outer)
+        hold = AsyncHold(self, scope, command.amount, granted, note, outer)
+        self._watch(hold, command.ttl_s)
+        return hold
 
     async def _aasked(self, scope: str, command: commands.Reserve, wait_s: float) -> Reply:
         """Ask for a hold, and wait for it where that was wished."""

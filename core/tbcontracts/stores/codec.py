@@ -29,7 +29,7 @@ _TUPLES: dict[str, Callable[..., Any]] = {
         Resolution,
     )
 }
-_TERMS = (
+_FIELDS = (
     "agent_name",
     "priority",
     "max_tokens",
@@ -53,11 +53,6 @@ def load(text: str) -> Any:
     return _value(json.loads(text))
 
 
-def terms_of(contract: BudgetContract) -> tuple[Any, ...]:
-    """Return what of a contract is the books' business."""
-    return tuple(getattr(contract, name) for name in _TERMS)
-
-
 def _plain(value: Any) -> Any:
     """Return what JSON can hold, with a type beside the fields."""
     if value is None or isinstance(value, (str, int, float, bool)):
@@ -69,7 +64,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Usage):
         return {_TYPE: kind, **{field.name: getattr(value, field.name) for field in fields(value)}}
     if isinstance(value, BudgetContract):
-        return {_TYPE: kind, **{name: getattr(value, name) for name in _TERMS}}
+        return {_TYPE: kind, **{name: getattr(value, name) for name in _FIELDS}}
     if isinstance(value, (tuple, list)):
         return [_plain(part) for part in value]
     if isinstance(value, Mapping):

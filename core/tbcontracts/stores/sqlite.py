@@ -1,23 +1,22 @@
 """The SQLite store: books in one file, shared by the processes of a host, safe in a power cut.
 
-One thread in each process writes. It takes all commands that are waiting and carries them out in
-one transaction, with the rules themselves: durable writes are slow, but one pays for many commands.
-Its callers get their answers after the commit. Between processes a lock on a file beside the
-database gives turns; SQLite's own way of waiting is to sleep and try again, and lets some starve.
+A durable write is slow, but one transaction pays for many commands. So each caller puts its command
+in line and waits for the pen; whoever gets it carries out all that is in line, in one transaction
+and with the rules themselves, and the others find theirs done. Between processes a lock on a file
+beside the database gives turns; SQLite's own way of waiting is to sleep and try again, which lets
+some starve.
 """
 
 from __future__ import annotations
 
 import os
-import queue
 import sqlite3
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from tbcontracts.books import Statement
 from tbcontracts.commands import Command, Reply
@@ -39,12 +38,15 @@ _inherited: list[object] = []
 """What a forked child got from its parent and must neither use nor close."""
 
 
-class _Job(NamedTuple):
-    """A command that waits for its turn."""
+class _Job:
+    """A command in line, and what came of it."""
 
-    scope: str
-    command: Command
-    done: Future[Applied]
+    __slots__ = ("command", "outcome", "scope")
+
+    def __init__(self, scope: str, command: Command) -> None:
+        self.scope = scope
+        self.command = command
+        self.outcome: Applied | Exception | None = None
 
 
 class SqliteStore:
@@ -62,12 +64,10 @@ class SqliteStore:
     in_process = True
     durable = True
 
-    _lock: threading.Lock
+    _pen: threading.Lock
     _pid: int
-    _jobs: queue.SimpleQueue[_Job | None]
+    _line: deque[_Job]
     _kept: OrderedDict[str, ScopeRows]
-    _writer: threading.Thread | None
-    _closed: bool
     _ledger: Ledger
 
     def __init__(self, options: SqliteOptions, *, clock: Clock | None = None) -> None:
@@ -84,52 +84,28 @@ class SqliteStore:
 
     def apply(self, scope: str, command: Command) -> Applied:
         """Carry out a command; returns once it is safe in the file."""
-        return self._submit(scope, command).result()
-
-    async def aapply(self, scope: str, command: Command) -> Applied:
-        """Do the same without blocking the event loop.
-
-        Cancelled before its turn, the command is not carried out.
-        """
-        import asyncio
-
-        return await asyncio.wrap_future(self._submit(scope, command))
-
-    def _submit(self, scope: str, command: Command) -> Future[Applied]:
         if self._options.read_only:
             msg = f"The ledger {self._options.path} was opened for reading only."
             raise StoreError(msg, remedy="What helps: the URL without mode=ro.")
         self._here()
-        done: Future[Applied] = Future()
-        with self._lock:
-            if self._closed:
-                msg = f"The ledger {self._options.path} is closed."
-                raise StoreError(msg, remedy="What helps: open_store with the same URL.")
-            self._jobs.put(_Job(scope, command, done))
-            if self._writer is None:
-                self._writer = threading.Thread(
-                    target=self._write, name="tbcontracts-sqlite", daemon=True
-                )
-                self._writer.start()
-        return done
+        job = _Job(scope, command)
+        self._line.append(job)
+        with self._pen:
+            while job.outcome is None:  # else somebody else had the pen, and did it
+                most = min(len(self._line), BATCH_MOST)
+                self._commit([self._line.popleft() for _ in range(most)])
+        if isinstance(job.outcome, Exception):
+            raise job.outcome
+        return job.outcome
 
-    def _write(self) -> None:
-        """Carry out what is asked, as many commands at a time as are waiting."""
-        while True:
-            first = self._jobs.get()
-            if first is None:
-                return
-            batch = [first]
-            while len(batch) < BATCH_MOST and not self._jobs.empty():
-                job = self._jobs.get()
-                if job is None:
-                    self._jobs.put(None)
-                    break
-                batch.append(job)
-            self._commit([job for job in batch if job.done.set_running_or_notify_cancel()])
+    async def aapply(self, scope: str, command: Command) -> Applied:
+        """Carry out a command; the event loop goes on meanwhile."""
+        import asyncio
+
+        return await asyncio.to_thread(self.apply, scope, command)
 
     def _commit(self, batch: list[_Job]) -> None:
-        """Carry out commands in one transaction, then answer all of them."""
+        """Carry out commands in one transaction, then say what came of each."""
         outcomes: list[Applied | Exception] = []
         touched: dict[str, list[JournalEntry]] = {}
         try:
@@ -140,13 +116,9 @@ class SqliteStore:
         except Exception as error:  # whatever it is: nothing was written, and nobody may go on
             for job in batch:
                 self._kept.pop(job.scope, None)
-            failed = self._failure(error)
-            outcomes = [failed] * len(batch)
+            outcomes = [self._failure(error) for _ in batch]
         for job, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, Exception):
-                job.done.set_exception(outcome)
-            else:
-                job.done.set_result(outcome)
+            job.outcome = outcome
         while len(self._kept) > SCOPES_KEPT:
             self._kept.popitem(last=False)
 
@@ -218,26 +190,17 @@ class SqliteStore:
         return self._clock()
 
     def close(self) -> None:
-        """Carry out what is waiting, then let go of the file."""
+        """Let go of the file."""
         self._here()
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            writer = self._writer
-            self._jobs.put(None)
-        if writer is not None:
-            writer.join()
-        self._ledger.close()
+        with self._pen:
+            self._ledger.close()
 
     def _begin(self) -> None:
-        """Open the file in this process; the writing thread starts with the first command."""
-        self._lock = threading.Lock()
+        """Open the file in this process."""
+        self._pen = threading.Lock()
         self._pid = os.getpid()
-        self._jobs = queue.SimpleQueue()
+        self._line = deque()
         self._kept = OrderedDict()
-        self._writer = None
-        self._closed = False
         with self._told():
             self._ledger = Ledger(self._options)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from importlib.resources import files
@@ -83,6 +84,8 @@ class Ledger:
                     _bring_up_to_date(db, options.path)
             self._reader = opened.enter_context(closing(self._connect("ro")))
             self._open = opened.pop_all()
+        # A store that nobody refers to any more lets go of its file; at exit the kernel does that.
+        weakref.finalize(self, self._open.close).atexit = False
 
     def _look_before_touching(self) -> None:
         """Refuse a file that is no ledger while it is still as it was."""
