@@ -24,7 +24,7 @@ from tbcontracts.govern import AskFn, Governed
 from tbcontracts.heartbeat import MAX_CALL_S, TTL_S
 from tbcontracts.ids import new_id
 from tbcontracts.listeners import Listener
-from tbcontracts.refusals import refusal
+from tbcontracts.refusals import UNATTRIBUTED, no_contract, refusal, unattributed
 from tbcontracts.scores import ScoreSource
 from tbcontracts.settings import Settings, check_scope, expand_scope
 from tbcontracts.sizing import CallShape, HoldSize, Unbounded, expected_size, strict_size
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from tbcontracts.hold import AsyncHold, Hold
     from tbcontracts.manager import BudgetManager
     from tbcontracts.stores.base import Store
-
-UNATTRIBUTED = "(unattributed)"
 
 
 class Door:
@@ -271,7 +269,7 @@ class Door:
         size: HoldSize | Unbounded = expected
         code = "unbounded"
         if track and self.settings.denies_unattributed and not observed:
-            size, code = _unattributed(name, self._engine.contracts), "unattributed"
+            size, code = unattributed(name, self.contracts), "unattributed"
         elif enforcement == "strict":
             size = strict_size(shape, contract)
         if isinstance(size, Unbounded):
@@ -289,11 +287,11 @@ class Door:
         name = UNATTRIBUTED if found is None else check_name(found)
         if name in self._engine.contracts:
             return name, False
-        unattributed = self.settings.unattributed
-        if isinstance(unattributed, BudgetContract):
-            return unattributed.agent_name, False
+        payer = self.settings.unattributed
+        if isinstance(payer, BudgetContract):
+            return payer.agent_name, False
         if not self.settings.denies_unattributed:
-            self._engine.warn_once(f"unattributed {name}", _no_contract(name, self.contracts))
+            self._engine.warn_once(f"unattributed {name}", no_contract(name, self.contracts))
         return name, True
 
     def granted(self, reply: Reply, scope: str, sizing: str) -> Granted:
@@ -379,24 +377,3 @@ class Door:
             }
             for account in statement.accounts
         }
-
-
-def _no_contract(name: str, contracts: Mapping[str, BudgetContract]) -> str:
-    """Say that a call is tracked without a limit."""
-    near = attribution.nearest(name, contracts)
-    hint = f" The nearest contract is {near!r}." if near else ""
-    whose = "A call that names no agent" if name == UNATTRIBUTED else f"Agent {name!r}"
-    return (
-        f"{whose} has no contract: it is tracked on a line of its own, without a limit.{hint} "
-        'Register it, or refuse such calls with unattributed="deny".'
-    )
-
-
-def _unattributed(name: str, contracts: Mapping[str, BudgetContract]) -> Unbounded:
-    """Say why a call that no contract answers for is refused."""
-    near = attribution.nearest(name, contracts)
-    hint = f" The nearest contract is {near!r}." if near else ""
-    return Unbounded(
-        f"No contract answers for it, and such calls are refused.{hint}",
-        f'What helps: manager.register_agent({name!r}, ...), or unattributed="track".',
-    )

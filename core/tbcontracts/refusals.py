@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from tbcontracts.attribution import nearest
 from tbcontracts.commands import Denied
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import BudgetExceededError, ConfidenceGateError
+from tbcontracts.sizing import Unbounded
+
+UNATTRIBUTED = "(unattributed)"
+"""The line of calls that name no agent."""
 
 
 def refusal(
@@ -79,3 +86,24 @@ def _words(
             remedy += " A lower output cap makes the hold smaller."
         return reason, remedy
     return reason, f"What helps: {top_up}, a higher max_tokens, or another scope."
+
+
+def no_contract(name: str, contracts: Mapping[str, BudgetContract]) -> str:
+    """Say that a call is tracked without a limit."""
+    near = nearest(name, contracts)
+    hint = f" The nearest contract is {near!r}." if near else ""
+    whose = "A call that names no agent" if name == UNATTRIBUTED else f"Agent {name!r}"
+    return (
+        f"{whose} has no contract: it is tracked on a line of its own, without a limit.{hint} "
+        'Register it, or refuse such calls with unattributed="deny".'
+    )
+
+
+def unattributed(name: str, contracts: Mapping[str, BudgetContract]) -> Unbounded:
+    """Say why a call that no contract answers for is refused."""
+    near = nearest(name, contracts)
+    hint = f" The nearest contract is {near!r}." if near else ""
+    return Unbounded(
+        f"No contract answers for it, and such calls are refused.{hint}",
+        f'What helps: manager.register_agent({name!r}, ...), or unattributed="track".',
+    )
