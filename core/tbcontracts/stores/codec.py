@@ -39,13 +39,18 @@ _FIELDS = (
 )
 
 
+_SCALARS = frozenset((type(None), str, int, float, bool))
+# Made once: `json.dumps` makes an encoder for every call whose arguments are not its defaults.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def dump(value: object) -> str:
     """Return a value as JSON text.
 
     Raises:
         TypeError: It is none of our values.
     """
-    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+    return _encode(_plain(value))
 
 
 def load(text: str) -> Any:
@@ -55,7 +60,7 @@ def load(text: str) -> Any:
 
 def _plain(value: Any) -> Any:
     """Return what JSON can hold, with a type beside the fields."""
-    if value is None or isinstance(value, (str, int, float, bool)):
+    if type(value) in _SCALARS:
         return value
     kind = type(value).__name__
     if kind in _TUPLES:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from tbcontracts.books import Statement
@@ -41,12 +41,23 @@ _inherited: list[object] = []
 class _Job:
     """A command in line, and what came of it."""
 
-    __slots__ = ("command", "outcome", "scope")
+    __slots__ = ("_asleep", "command", "outcome", "scope")
 
     def __init__(self, scope: str, command: Command) -> None:
         self.scope = scope
         self.command = command
         self.outcome: Applied | Exception | None = None
+        self._asleep = threading.Lock()  # held, so that whoever waits for it sleeps
+        self._asleep.acquire()
+
+    def wait(self) -> None:
+        """Sleep until somebody wakes this job's owner."""
+        self._asleep.acquire()
+
+    def wake(self) -> None:
+        """Wake its owner, now or when it goes to sleep."""
+        with suppress(RuntimeError):  # it was woken already
+            self._asleep.release()
 
 
 class SqliteStore:
@@ -90,13 +101,35 @@ class SqliteStore:
         self._here()
         job = _Job(scope, command)
         self._line.append(job)
-        with self._pen:
-            while job.outcome is None:  # else somebody else had the pen, and did it
-                most = min(len(self._line), BATCH_MOST)
-                self._commit([self._line.popleft() for _ in range(most)])
+        while job.outcome is None:
+            if self._pen.acquire(blocking=False):
+                try:
+                    self._commit(self._next_batch())
+                finally:
+                    self._pen.release()
+                self._wake_first()
+            else:
+                job.wait()
         if isinstance(job.outcome, Exception):
             raise job.outcome
         return job.outcome
+
+    def _next_batch(self) -> list[_Job]:
+        """Take from the line what goes into one transaction.
+
+        Those who were just answered are on their way to ask again: while more come in, they are
+        worth letting run, because one transaction serves all of them.
+        """
+        waiting = 0
+        while waiting < len(self._line) < BATCH_MOST:
+            waiting = len(self._line)
+            time.sleep(0)
+        return [self._line.popleft() for _ in range(min(len(self._line), BATCH_MOST))]
+
+    def _wake_first(self) -> None:
+        """Let the first in line take the pen, if it went to sleep while this thread had it."""
+        with suppress(IndexError):  # nobody is in line
+            self._line[0].wake()
 
     async def aapply(self, scope: str, command: Command) -> Applied:
         """Carry out a command; the event loop goes on meanwhile."""
@@ -113,12 +146,16 @@ class SqliteStore:
                 outcomes.extend(self._carry_out(db, job, touched) for job in batch)
                 for scope, entries in touched.items():
                     self._kept[scope].write(db, entries)
-        except Exception as error:  # whatever it is: nothing was written, and nobody may go on
+        except BaseException as error:  # whatever it is: nothing was written, and all are told
             for job in batch:
                 self._kept.pop(job.scope, None)
             outcomes = [self._failure(error) for _ in batch]
-        for job, outcome in zip(batch, outcomes, strict=True):
-            job.outcome = outcome
+            if not isinstance(error, Exception):
+                raise  # an interrupt belongs to the thread that had the pen
+        finally:
+            for job, outcome in zip(batch, outcomes, strict=True):
+                job.outcome = outcome
+                job.wake()
         while len(self._kept) > SCOPES_KEPT:
             self._kept.popitem(last=False)
 
@@ -221,7 +258,7 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as error:
             raise self._failure(error) from error
 
-    def _failure(self, error: Exception) -> StoreError:
+    def _failure(self, error: BaseException) -> StoreError:
         if isinstance(error, StoreError):
             return error
         msg = f"The ledger {self._options.path} did not answer: {error}. Nothing was written."
