@@ -21,7 +21,7 @@ demo: $(VENV)/.demo ## Run a LangGraph graph and a CrewAI crew under budgets, of
 test: $(VENV)/.dev ## Run every test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
-check: $(VENV)/.dev docs ## Lint, types, layers, docs
+check: $(VENV)/.dev ## Lint, types, layers, docs: what is fast comes first
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell core integrations examples tests docs/content README.md CHANGELOG.md CONTRIBUTING.md
@@ -29,6 +29,7 @@ check: $(VENV)/.dev docs ## Lint, types, layers, docs
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 	$(BIN)/pyright
+	@$(MAKE) --no-print-directory docs
 
 bench: $(VENV)/.dev ## Measure against what it replaces, as ratios within one run
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -1,0 +1,228 @@
+"""Every example in the documentation runs as it stands, and prints what the page says it prints.
+
+A page is one test: its examples stand on each other, so they run from top to bottom in one
+namespace, and neither shuffling nor parallel workers may part them.
+"""
+
+from __future__ import annotations
+
+import json
+import linecache
+import re
+import subprocess
+import sys
+import textwrap
+import warnings
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+
+from tbcontracts.testing import FakeOpenAI
+
+ROOT = Path(__file__).parents[2]
+CONTENT = ROOT / "docs" / "content"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(CONTENT.rglob("*.md"))]
+
+_FENCE = re.compile(r'^(?P<indent> *)```(?P<language>\w*)(?: title="(?P<title>[^"]+)")?\s*$')
+_DATA = ("json", "toml", "yaml")
+_SHELL_LINE = re.compile(r"(make|pip install|bash|export) (?P<what>\S+)")
+
+
+class Fence(NamedTuple):
+    """A block of code on a page."""
+
+    page: Path
+    line: int
+    """The line of its first line of code."""
+    language: str
+    title: str
+    code: str
+
+    @property
+    def needs_crewai(self) -> bool:
+        """Whether CrewAI has to be there."""
+        return "crewai" in self.code
+
+    @property
+    def where(self) -> str:
+        """Its place, as editors understand it."""
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def read_fences(page: Path) -> Iterator[Fence]:
+    """Yield the blocks of code of a page.
+
+    Raises:
+        AssertionError: A line begins a block and is no fence as we write them, or one is left open.
+    """
+    lines = page.read_text(encoding="utf-8").splitlines()
+    at = 0
+    while at < len(lines):
+        if not lines[at].lstrip().startswith("```"):
+            at += 1
+            continue
+        opened = _FENCE.match(lines[at])
+        assert opened, f"{page}:{at + 1}: no fence that we know: {lines[at]}"
+        end = next(
+            (
+                number
+                for number in range(at + 1, len(lines))
+                if lines[number].rstrip() == f"{opened['indent']}```"
+            ),
+            None,
+        )
+        assert end is not None, f"{page}:{at + 1}: this fence is never closed"
+        code = textwrap.dedent("\n".join(lines[at + 1 : end])) + "\n"
+        yield Fence(page, at + 2, opened["language"], opened["title"] or "", code)
+        at = end + 1
+
+
+FENCES = {page: tuple(read_fences(page)) for page in PAGES}
+
+
+def name_of(page: Path) -> str:
+    """Return the name of a page, as test ids show it."""
+    return page.relative_to(CONTENT if page.is_relative_to(CONTENT) else ROOT).as_posix()
+
+
+def with_python() -> list[Path]:
+    """Return the pages that have something to run."""
+    return [page for page, fences in FENCES.items() if any(f.language == "python" for f in fences)]
+
+
+class PageRun:
+    """One run of a page's examples, in a namespace and a folder of their own."""
+
+    def __init__(self, page: Path, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self.module = ModuleType(f"page_{re.sub(r'[^a-z]', '_', name_of(page).lower())}")
+        self.folder = folder
+        self.capture = capture
+        self.printed = ""
+
+    def do(self, fence: Fence) -> None:
+        """Run a block, compare it with what was printed, or put it where the next one finds it."""
+        if fence.language == "python" and fence.title.startswith("test_"):
+            self._test(fence)
+        elif fence.language == "python":
+            self._run(fence)
+        elif fence.title == "Output":
+            assert self.printed == fence.code, f"{fence.where}: this is not what is printed"
+        elif fence.title:
+            (self.folder / fence.title).write_text(fence.code, encoding="utf-8")
+
+    def _run(self, fence: Fence) -> None:
+        # Blank lines before it, so that a traceback shows the lines of the page.
+        source = "\n" * (fence.line - 1) + fence.code
+        linecache.checkcache(str(fence.page))
+        self.capture.readouterr()
+        exec(compile(source, str(fence.page), "exec", dont_inherit=True), vars(self.module))
+        self.printed = self.capture.readouterr().out
+
+    def _test(self, fence: Fence) -> None:
+        """Run a block that is a test file, as its reader would."""
+        (self.folder / fence.title).write_text(fence.code, encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", fence.title],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, f"{fence.where}:\n{done.stdout}{done.stderr}"
+
+
+def import_crewai() -> None:
+    """Import CrewAI, which warns of its own business while it does so."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import crewai  # noqa: F401
+
+
+@pytest.mark.parametrize("page", with_python(), ids=name_of)
+def test_examples_run(
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each example of the page runs, and prints what stands below it."""
+    run = PageRun(page, tmp_path, capsys)
+    monkeypatch.setitem(sys.modules, run.module.__name__, run.module)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CREWAI_STORAGE_DIR", str(tmp_path))
+    has_crewai = find_spec("crewai") is not None
+    if has_crewai and any(fence.needs_crewai for fence in FENCES[page]):
+        import_crewai()
+    left_out: list[str] = []
+    with FakeOpenAI() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "test")
+        for fence in FENCES[page]:
+            if left_out or (fence.needs_crewai and not has_crewai):
+                left_out.append(fence.where)  # what comes after it may stand on it
+            else:
+                run.do(fence)
+    if left_out:
+        pytest.skip(f"CrewAI is not installed (Python 3.14); not run: {', '.join(left_out)}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_block_is_run_or_shown_on_purpose(page: Path) -> None:
+    """Python is run, data is read, shell lines are checked; anything else must be plain text."""
+    for fence in FENCES[page]:
+        if fence.language == "python":
+            compile(fence.code, fence.where, "exec", dont_inherit=True)
+            assert page in with_python()
+        elif fence.language in _DATA:
+            assert read_data(fence) is not None
+        elif fence.language == "bash":
+            check_shell(fence)
+        else:
+            assert fence.language == "text", f"{fence.where}: say what this is"
+
+
+def test_outputs_stand_below_what_prints_them() -> None:
+    """An expected output is compared, so there must be an example right before it."""
+    for fences in FENCES.values():
+        for before, fence in zip((None, *fences), fences, strict=False):
+            if fence.title == "Output":
+                assert before is not None, fence.where
+                assert before.language == "python", fence.where
+
+
+def read_data(fence: Fence) -> object:
+    """Read a block of JSON, TOML or YAML."""
+    if fence.language == "json":
+        return json.loads(fence.code)
+    if fence.language == "yaml":
+        import yaml
+
+        return yaml.safe_load(fence.code)
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    return tomllib.loads(fence.code)
+
+
+def check_shell(fence: Fence) -> None:
+    """Check that the commands of a block exist here: targets of make, extras, scripts."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    for line in filter(None, map(str.strip, fence.code.splitlines())):
+        command = _SHELL_LINE.match(line)
+        assert command, f"{fence.where}: nobody checks {line!r}"
+        what = command["what"].strip("\"'")
+        if command[1] == "make":
+            assert f"\n{what}:" in makefile, f"{fence.where}: no target {what}"
+        elif command[1] == "bash":
+            assert (ROOT / what).is_file(), f"{fence.where}: no script {what}"
+        else:
+            for extra in re.findall(r"[a-z]+", what.partition("[")[2]):
+                assert f"\n{extra} = " in extras, f"{fence.where}: no extra {extra}"
