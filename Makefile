@@ -45,7 +45,7 @@ format: $(VENV)/.dev ## Put the code into its usual shape
 	$(BIN)/ruff format .
 
 clean: ## Remove what was installed and built
-	rm -rf $(VENV) $(DOCS_VENV) docs/site .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DOCS_VENV) docs/.cache docs/site .mypy_cache .pytest_cache .ruff_cache
 
 $(UV):
 	@echo "Creating $(VENV) with $$($(PYTHON) --version) ..."
