@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 import textwrap
-import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -136,13 +135,6 @@ class PageRun:
         assert done.returncode == 0, f"{fence.where}:\n{done.stdout}{done.stderr}"
 
 
-def import_crewai() -> None:
-    """Import CrewAI, which warns of its own business while it does so."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import crewai  # noqa: F401
-
-
 @pytest.mark.parametrize("page", with_python(), ids=name_of)
 def test_examples_run(
     page: Path,
@@ -156,8 +148,6 @@ def test_examples_run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CREWAI_STORAGE_DIR", str(tmp_path))
     has_crewai = find_spec("crewai") is not None
-    if has_crewai and any(fence.needs_crewai for fence in FENCES[page]):
-        import_crewai()
     left_out: list[str] = []
     with FakeOpenAI() as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
