@@ -62,6 +62,15 @@ def test_every_error_and_its_code_are_documented() -> None:
             assert f"`{error.code}`" in text, f"errors.md has no code {error.code!r}"
 
 
+def test_every_public_name_is_in_the_reference() -> None:
+    """The reference has a section for each name that users can import, and no other."""
+    written = set(re.findall(r"^::: (\S+)$", page("reference.md"), re.MULTILINE))
+    for module in public_modules():
+        names = {f"{module.__name__}.{name}" for name in module.__all__}
+        of_module = {name for name in written if name.rpartition(".")[0] == module.__name__}
+        assert of_module == names
+
+
 def test_every_code_of_a_denial_is_documented() -> None:
     """Codes that the rules and the manager give to denials stand on the page of errors."""
     text = page("errors.md")
