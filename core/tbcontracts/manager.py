@@ -111,7 +111,7 @@ class BudgetManager(AsyncMethods):
             ImportError: pydantic, or what the file's format needs, is not installed.
 
         Example:
-            `manager = BudgetManager.from_config("budget.toml")`
+            `manager = BudgetManager.from_config({"agents": {"writer": {"max_tokens": 4_000}}})`
         """
         from tbcontracts.config import load
 
