@@ -1,10 +1,8 @@
 """The SQLite store: books in one file, shared by the processes of a host, safe in a power cut.
 
-A durable write is slow, but one transaction pays for many commands. So each caller puts its command
-in line and waits for the pen; whoever gets it carries out all that is in line, in one transaction
-and with the rules themselves, and the others find theirs done. Between processes a lock on a file
-beside the database gives turns; SQLite's own way of waiting is to sleep and try again, which lets
-some starve.
+Commands wait in line, and one transaction carries out all that are there (`stores.line`), with the
+rules themselves (`stores.rows`). Between processes a lock on a file beside the database gives turns;
+SQLite's own way of waiting is to sleep and try again, which lets some starve.
 """
 
 from __future__ import annotations
@@ -13,51 +11,29 @@ import os
 import sqlite3
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tbcontracts.books import Statement
 from tbcontracts.commands import Command, Reply
-from tbcontracts.errors import StoreError, TBCError
+from tbcontracts.errors import StoreError
 from tbcontracts.events import JournalEntry
-from tbcontracts.rules import step
-from tbcontracts.stores import sqlite_books
+from tbcontracts.stores import rows
 from tbcontracts.stores.base import Applied, Clock
-from tbcontracts.stores.sqlite_books import ScopeRows
+from tbcontracts.stores.line import Job, Line
+from tbcontracts.stores.rows import UNKNOWN, ScopeRows
+from tbcontracts.stores.sql import Statements
 from tbcontracts.stores.sqlite_file import Ledger, SqliteOptions
 
 T = TypeVar("T")
 
-BATCH_MOST = 64
 SCOPES_KEPT = 256
-
+_SQL = Statements()
 _forked = threading.Lock()
 _inherited: list[object] = []
 """What a forked child got from its parent and must neither use nor close."""
-
-
-class _Job:
-    """A command in line, and what came of it."""
-
-    __slots__ = ("_asleep", "command", "outcome", "scope")
-
-    def __init__(self, scope: str, command: Command) -> None:
-        self.scope = scope
-        self.command = command
-        self.outcome: Applied | Exception | None = None
-        self._asleep = threading.Lock()  # held, so that whoever waits for it sleeps
-        self._asleep.acquire()
-
-    def wait(self) -> None:
-        """Sleep until somebody wakes this job's owner."""
-        self._asleep.acquire()
-
-    def wake(self) -> None:
-        """Wake its owner, now or when it goes to sleep."""
-        with suppress(RuntimeError):  # it was woken already
-            self._asleep.release()
 
 
 class SqliteStore:
@@ -75,9 +51,8 @@ class SqliteStore:
     in_process = True
     durable = True
 
-    _pen: threading.Lock
     _pid: int
-    _line: deque[_Job]
+    _line: Line
     _kept: OrderedDict[str, ScopeRows]
     _ledger: Ledger
 
@@ -99,37 +74,7 @@ class SqliteStore:
             msg = f"The ledger {self._options.path} was opened for reading only."
             raise StoreError(msg, remedy="What helps: the URL without mode=ro.")
         self._here()
-        job = _Job(scope, command)
-        self._line.append(job)
-        while job.outcome is None:
-            if self._pen.acquire(blocking=False):
-                try:
-                    self._commit(self._next_batch())
-                finally:
-                    self._pen.release()
-                self._wake_first()
-            else:
-                job.wait()
-        if isinstance(job.outcome, Exception):
-            raise job.outcome
-        return job.outcome
-
-    def _next_batch(self) -> list[_Job]:
-        """Take from the line what goes into one transaction.
-
-        Those who were just answered are on their way to ask again: while more come in, they are
-        worth letting run, because one transaction serves all of them.
-        """
-        waiting = 0
-        while waiting < len(self._line) < BATCH_MOST:
-            waiting = len(self._line)
-            time.sleep(0)
-        return [self._line.popleft() for _ in range(min(len(self._line), BATCH_MOST))]
-
-    def _wake_first(self) -> None:
-        """Let the first in line take the pen, if it went to sleep while this thread had it."""
-        with suppress(IndexError):  # nobody is in line
-            self._line[0].wake()
+        return self._line.carry_out(scope, command)
 
     async def aapply(self, scope: str, command: Command) -> Applied:
         """Carry out a command; the event loop goes on meanwhile."""
@@ -137,57 +82,50 @@ class SqliteStore:
 
         return await asyncio.to_thread(self.apply, scope, command)
 
-    def _commit(self, batch: list[_Job]) -> None:
-        """Carry out commands in one transaction, then say what came of each."""
-        outcomes: list[Applied | Exception] = []
-        touched: dict[str, list[JournalEntry]] = {}
+    def _commit(self, batch: list[Job]) -> list[Applied | Exception]:
+        """Carry out commands in one transaction."""
+        touched: dict[str, ScopeRows] = {}
         try:
             with self._ledger.writing() as db:
-                outcomes.extend(self._carry_out(db, job, touched) for job in batch)
-                for scope, entries in touched.items():
-                    self._kept[scope].write(db, entries)
-        except BaseException as error:  # whatever it is: nothing was written, and all are told
-            for job in batch:
-                self._kept.pop(job.scope, None)
-            outcomes = [self._failure(error) for _ in batch]
-            if not isinstance(error, Exception):
-                raise  # an interrupt belongs to the thread that had the pen
-        finally:
-            for job, outcome in zip(batch, outcomes, strict=True):
-                job.outcome = outcome
-                job.wake()
+                outcomes = [self._carry_out(db, job, touched) for job in batch]
+                for books in touched.values():
+                    _write(db, books)
+        except BaseException:
+            for scope in touched:  # what is kept of them may be ahead of the file
+                del self._kept[scope]
+            raise
         while len(self._kept) > SCOPES_KEPT:
             self._kept.popitem(last=False)
+        return outcomes
 
     def _carry_out(
-        self, db: sqlite3.Connection, job: _Job, touched: dict[str, list[JournalEntry]]
+        self, db: sqlite3.Connection, job: Job, touched: dict[str, ScopeRows]
     ) -> Applied | Exception:
-        """Carry out one command on the books; what it breaks, it alone is told."""
-        rows = self._kept.get(job.scope)
-        if rows is None:
-            rows = self._kept[job.scope] = ScopeRows(job.scope)
-        self._kept.move_to_end(job.scope)
-        now = self._clock()
-        if job.scope not in touched:
-            rows.refresh(db, now)
-        rows.bring_in(db, job.command)
-        entries = touched.setdefault(job.scope, [])
-        outcome: Reply | Exception
-        try:
-            outcome = step(rows.books, job.command, now)
-        except (TBCError, TypeError, ValueError) as error:  # the rules refuse it: nothing changed
-            outcome = error
-        written = tuple(rows.books.journal)
-        rows.books.journal.clear()
-        rows.note(job.command, written)
-        entries.extend(written)
-        return outcome if isinstance(outcome, Exception) else Applied(outcome, written)
+        """Carry out one command on the books."""
+        books = touched.get(job.scope)
+        if books is None:
+            books = touched[job.scope] = self._kept.setdefault(job.scope, ScopeRows())
+            self._kept.move_to_end(job.scope)
+            _refresh(db, job.scope, books)
+        key, hold_id = books.lacks(job.command)
+        if key is not None:
+            for row in db.execute(_SQL.key, (books.scope_id, key)):
+                books.read_key(key, row)
+        if hold_id is not None:
+            for row in db.execute(_SQL.hold, (books.scope_id, hold_id)):
+                books.read_hold(row)
+        return books.carry_out(job.command, self._clock())
 
     # --- reading ----------------------------------------------------------------------------------
 
     def read(self, scope: str) -> Statement | None:
         """Return a scope's books at one moment, or None if there is no such scope."""
-        return self._read(lambda db: sqlite_books.statement(db, scope))
+
+        def ask(db: sqlite3.Connection) -> Statement | None:
+            row = db.execute(_SQL.scope, (scope,)).fetchone()
+            return row and rows.statement(row, db.execute(_SQL.accounts, (row[0], UNKNOWN)))
+
+        return self._read(ask)
 
     async def aread(self, scope: str) -> Statement | None:
         """Return a scope's books at one moment; reading a local file is not worth a thread."""
@@ -195,7 +133,13 @@ class SqliteStore:
 
     def journal(self, scope: str, after_seq: int = 0) -> tuple[JournalEntry, ...]:
         """Return the entries after `after_seq` that are still kept, oldest first."""
-        return self._read(lambda db: sqlite_books.journal(db, scope, after_seq))
+
+        def ask(db: sqlite3.Connection) -> tuple[JournalEntry, ...]:
+            row = db.execute(_SQL.scope, (scope,)).fetchone()
+            found = () if row is None else db.execute(_SQL.journal, (row[0], after_seq))
+            return tuple(rows.entry(entry) for entry in found)
+
+        return self._read(ask)
 
     async def ajournal(self, scope: str, after_seq: int = 0) -> tuple[JournalEntry, ...]:
         """Return the entries after `after_seq` that are still kept, oldest first."""
@@ -203,8 +147,13 @@ class SqliteStore:
 
     def resolve(self, scope: str, key: str) -> Reply | None:
         """Return the first reply to an idempotency key, or None if it is not remembered."""
-        now = self._clock()
-        return self._read(lambda db: sqlite_books.reply_to(db, scope, key, now))
+
+        def ask(db: sqlite3.Connection) -> Reply | None:
+            row = db.execute(_SQL.scope, (scope,)).fetchone()
+            found = row and db.execute(_SQL.key, (row[0], key)).fetchone()
+            return found and rows.reply_in(found, self._clock())
+
+        return self._read(ask)
 
     async def aresolve(self, scope: str, key: str) -> Reply | None:
         """Return the first reply to an idempotency key, or None if it is not remembered."""
@@ -212,8 +161,7 @@ class SqliteStore:
 
     def scopes(self) -> tuple[str, ...]:
         """Return the names of all scopes in the file, in the order of their first use."""
-        query = "SELECT name FROM scope ORDER BY id"
-        return self._read(lambda db: tuple(row[0] for row in db.execute(query)))
+        return self._read(lambda db: tuple(row[0] for row in db.execute(_SQL.scopes)))
 
     def _read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         self._here()
@@ -229,14 +177,13 @@ class SqliteStore:
     def close(self) -> None:
         """Let go of the file."""
         self._here()
-        with self._pen:
+        with self._line.pen:
             self._ledger.close()
 
     def _begin(self) -> None:
         """Open the file in this process."""
-        self._pen = threading.Lock()
         self._pid = os.getpid()
-        self._line = deque()
+        self._line = Line(self._commit, self._failure)
         self._kept = OrderedDict()
         with self._told():
             self._ledger = Ledger(self._options)
@@ -263,3 +210,32 @@ class SqliteStore:
             return error
         msg = f"The ledger {self._options.path} did not answer: {error}. Nothing was written."
         return StoreError(msg, remedy="What helps: see that the file can be written; then again.")
+
+
+def _refresh(db: sqlite3.Connection, scope: str, books: ScopeRows) -> None:
+    """Read what other processes have changed; a scope comes to be when it is first named."""
+    row = db.execute(_SQL.scope, (scope,)).fetchone()
+    if row is None:
+        db.execute(_SQL.new_scope, (scope,))
+        row = db.execute(_SQL.scope, (scope,)).fetchone()
+    scope_id, version = row[0], books.version
+    if version == row[1]:
+        return
+    holds = (
+        db.execute(_SQL.open_holds, (scope_id,))
+        if version == UNKNOWN
+        else db.execute(_SQL.holds, (scope_id, version))
+    )
+    books.read(row, db.execute(_SQL.accounts, (scope_id, version)), holds)
+
+
+def _write(db: sqlite3.Connection, books: ScopeRows) -> None:
+    """Write what was changed."""
+    changes = books.changes()
+    db.execute(_SQL.put_scope, changes.scope)
+    db.executemany(_SQL.put_account, changes.accounts)
+    db.executemany(_SQL.put_hold, changes.holds)
+    db.executemany(_SQL.put_key, changes.keys)
+    db.executemany(_SQL.put_entry, changes.entries)
+    db.execute(_SQL.drop_keys, (books.scope_id, books.books.now))
+    books.written()

@@ -168,7 +168,7 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path) -> None:
     """Make the tables of a new file. The first schema is the only one there is."""
     if _version_of(db, path) == SCHEMA_VERSION:
         return
-    schema = files("tbcontracts.stores").joinpath("schema.sql").read_text(encoding="utf-8")
+    schema = files("tbcontracts.stores").joinpath("schema_sqlite.sql").read_text(encoding="utf-8")
     for statement in schema.split(";\n"):
         db.execute(statement)
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -3,14 +3,14 @@
 -- seconds since the epoch, columns named *_json hold what `tbcontracts.stores.codec` wrote.
 
 CREATE TABLE scope (
-    id          INTEGER PRIMARY KEY,
-    name        TEXT NOT NULL UNIQUE,
-    version     INTEGER NOT NULL,
-    seq         INTEGER NOT NULL,
-    now_s       REAL NOT NULL,
-    pool        INTEGER NOT NULL,
-    total       INTEGER NOT NULL,
-    closed      INTEGER NOT NULL
+    id              INTEGER PRIMARY KEY,
+    name            TEXT NOT NULL UNIQUE,
+    version         INTEGER NOT NULL,
+    seq             INTEGER NOT NULL,
+    now_s           REAL NOT NULL,
+    pool            INTEGER NOT NULL,
+    total           INTEGER NOT NULL,
+    closed          INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE account (
@@ -19,6 +19,7 @@ CREATE TABLE account (
     version         INTEGER NOT NULL,
     contract_json   TEXT NOT NULL,
     tracked         INTEGER NOT NULL,
+    place           INTEGER NOT NULL,  -- in the order of opening
     finished        INTEGER NOT NULL,
     allocated       INTEGER NOT NULL,
     consumed        INTEGER NOT NULL,
@@ -28,8 +29,7 @@ CREATE TABLE account (
     expired_holds   INTEGER NOT NULL,
     confidence      REAL,
     buckets_json    TEXT NOT NULL,
-    denial_json     TEXT,           -- the refusal that was the last thing written of the agent
-    place           INTEGER NOT NULL,  -- in the order of opening
+    denial_json     TEXT,  -- the refusal that was the last thing written of the agent
     PRIMARY KEY (scope_id, agent)
 ) STRICT, WITHOUT ROWID;
 

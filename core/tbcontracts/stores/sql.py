@@ -1,0 +1,89 @@
+"""The statements of the SQL stores; SQLite and PostgreSQL understand the same ones.
+
+Columns stand in the order in which `tbcontracts.stores.rows` has them.
+"""
+
+from __future__ import annotations
+
+_ACCOUNT = (
+    "contract_json",
+    "tracked",
+    "place",
+    "finished",
+    "allocated",
+    "consumed",
+    "held",
+    "unmeasured",
+    "denials",
+    "expired_holds",
+    "confidence",
+    "buckets_json",
+    "denial_json",
+)
+_HOLD = ("agent", "amount", "charged", "status", "enforcement", "expires_at_s", "outcome_json")
+_KEY = ("command_json", "reply_json", "until_s")
+_ENTRY = (
+    "at_s",
+    "kind",
+    "agent",
+    "amount",
+    "hold_id",
+    "moves_json",
+    "allocated",
+    "consumed",
+    "held",
+    "pool",
+    "facts_json",
+)
+
+
+class Statements:
+    """All statements, in the spelling of one database.
+
+    Args:
+        prefix: What stands before each table's name.
+        mark: How a place for a value is written.
+        lock: What makes a reader of a scope's row the only one until the transaction ends.
+    """
+
+    def __init__(self, *, prefix: str = "", mark: str = "?", lock: str = "") -> None:
+        def put(table: str, columns: tuple[str, ...], keys: tuple[str, ...]) -> str:
+            names, marks = ", ".join(keys + columns), ", ".join(mark for _ in keys + columns)
+            news = ", ".join(f"{column} = excluded.{column}" for column in columns)
+            insert = f"INSERT INTO {prefix}{table} ({names}) VALUES ({marks})"
+            return f"{insert} ON CONFLICT ({', '.join(keys[:2])}) DO UPDATE SET {news}"
+
+        def get(table: str, columns: tuple[str, ...], which: str) -> str:
+            return (
+                f"SELECT {', '.join(columns)} FROM {prefix}{table} WHERE scope_id = {mark} {which}"
+            )
+
+        scope = "id, version, seq, now_s, pool, total, closed"
+        self.scope = f"SELECT {scope} FROM {prefix}scope WHERE name = {mark}"
+        self.scope_locked = self.scope + lock
+        self.scopes = f"SELECT name FROM {prefix}scope ORDER BY id"
+        self.new_scope = (
+            f"INSERT INTO {prefix}scope (name, version, seq, now_s, pool, total, closed) "
+            f"VALUES ({mark}, 0, 0, 0, 0, 0, 0) ON CONFLICT (name) DO NOTHING"
+        )
+        self.put_scope = (
+            f"UPDATE {prefix}scope SET version = {mark}, seq = {mark}, now_s = {mark}, "
+            f"pool = {mark}, total = {mark}, closed = {mark} WHERE id = {mark}"
+        )
+        self.accounts = get("account", ("agent", *_ACCOUNT), f"AND version > {mark} ORDER BY place")
+        self.put_account = put("account", ("version", *_ACCOUNT), ("scope_id", "agent"))
+        self.open_holds = get("hold", ("hold_id", *_HOLD), "AND status = 'open'")
+        self.holds = get("hold", ("hold_id", *_HOLD), f"AND version > {mark}")
+        self.hold = get("hold", ("hold_id", *_HOLD), f"AND hold_id = {mark}")
+        self.put_hold = put("hold", ("version", *_HOLD), ("scope_id", "hold_id"))
+        self.key = get("used_key", _KEY, f"AND key = {mark}")
+        self.put_key = put("used_key", _KEY, ("scope_id", "key"))
+        self.drop_keys = (
+            f"DELETE FROM {prefix}used_key WHERE scope_id = {mark} AND until_s <= {mark}"
+        )
+        self.journal = get("journal", ("seq", *_ENTRY), f"AND seq > {mark} ORDER BY seq")
+        entry = ("scope_id", "seq", *_ENTRY)
+        self.put_entry = (
+            f"INSERT INTO {prefix}journal ({', '.join(entry)}) "
+            f"VALUES ({', '.join(mark for _ in entry)})"
+        )
