@@ -83,7 +83,8 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
 
     Args:
         url: "memory://" for books that live as long as the store object, "sqlite:///budget.db" for
-            a file that the processes of a host share. Other packages add schemes with an entry
+            a file that the processes of a host share, "postgresql://host/database" for a server
+            that many hosts share. Other packages add schemes with an entry
             point in the group "tbcontracts.stores": a callable that takes the URL and the keyword
             `clock`.
         clock: Returns seconds since the epoch; for tests. A store of many hosts may have its own.
@@ -103,12 +104,16 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
         from tbcontracts.stores.sqlite import SqliteStore
 
         return SqliteStore.from_url(url, clock=clock)
+    if scheme in ("postgresql", "postgres"):
+        from tbcontracts.stores.postgres import PostgresStore
+
+        return PostgresStore.from_url(url, clock=clock)
     # Imported here: looking at installed packages is slow, and the memory store needs none.
     from importlib.metadata import entry_points
 
     found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if scheme not in found:
-        known = ", ".join(sorted({"memory", "sqlite", *found}))
+        known = ", ".join(sorted({"memory", "postgresql", "sqlite", *found}))
         shown = scheme or "(no scheme)"
         msg = f"No store is installed for the URL scheme {shown!r}; known: {known}."
         raise ConfigurationError(msg, remedy='What helps: store="memory://".')

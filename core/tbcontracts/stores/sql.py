@@ -71,6 +71,12 @@ class Statements:
             f"pool = {mark}, total = {mark}, closed = {mark} WHERE id = {mark}"
         )
         self.accounts = get("account", ("agent", *_ACCOUNT), f"AND version > {mark} ORDER BY place")
+        account = ", ".join(f"account.{column}" for column in ("agent", *_ACCOUNT))
+        self.scope_and_accounts = (
+            f"SELECT scope.id, scope.version, seq, now_s, pool, total, closed, {account} "
+            f"FROM {prefix}scope LEFT JOIN {prefix}account ON scope_id = id "
+            f"WHERE id = {mark} ORDER BY place"
+        )
         self.put_account = put("account", ("version", *_ACCOUNT), ("scope_id", "agent"))
         self.open_holds = get("hold", ("hold_id", *_HOLD), "AND status = 'open'")
         self.holds = get("hold", ("hold_id", *_HOLD), f"AND version > {mark}")

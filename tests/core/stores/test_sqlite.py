@@ -1,83 +1,19 @@
-"""The SQLite store: equal to the reference, whoever writes, and whenever it is opened anew."""
+"""The SQLite store's file: what is opened, made, and left alone."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tbcontracts.commands import Command, Reply
 from tbcontracts.errors import ConfigurationError, StoreError
-from tbcontracts.events import JournalEntry
 from tbcontracts.stores import open_store
-from tbcontracts.stores.base import Store
-from tbcontracts.testing.reference import Reference
-from tbcontracts.testing.strategies import Commands, difference, outcome
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_000.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """Return a clock."""
-    return Clock()
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> str:
     """Return the URL of a ledger that does not exist yet."""
     return f"sqlite:///{tmp_path}/budget.db"
-
-
-@pytest.fixture
-def opened(ledger: str, clock: Clock) -> Iterator[list[Store]]:
-    """Return two stores on one file, as two processes have them."""
-    stores = [open_store(f"{ledger}?synchronous=off", clock=clock) for _ in range(2)]
-    yield stores
-    for store in stores:
-        store.close()
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_two_processes_and_reopening_equal_the_reference(
-    seed: int, opened: list[Store], ledger: str, clock: Clock
-) -> None:
-    """Commands go to either of two stores on one file, which are opened anew now and then."""
-    chance = random.Random(seed)
-    made, reference = Commands(chance), Reference()
-    written: list[JournalEntry] = []
-    command: Command = made.opening()
-    wait_s = 0.0
-    for _ in range(80):
-        clock.now_s += wait_s
-        store = chance.choice(opened)
-
-        def carry_out(store: Store = store, command: Command = command) -> Reply:
-            applied = store.apply("run", command)
-            written.extend(applied.entries)
-            return applied.reply
-
-        reply = outcome(carry_out)
-        expected = outcome(lambda command=command: reference.step(command, clock.now_s))  # type: ignore[misc]
-        assert difference(reply, expected, store.read("run"), reference) is None, command
-        if chance.random() < 0.03:
-            at = chance.randrange(2)
-            opened[at].close()
-            opened[at] = open_store(f"{ledger}?synchronous=off", clock=clock)
-        command, wait_s = made.next()
-    assert list(opened[0].journal("run")) == written
-    assert [entry.seq for entry in written] == list(range(1, len(written) + 1))
 
 
 @pytest.mark.parametrize(
