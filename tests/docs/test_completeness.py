@@ -119,6 +119,8 @@ def test_examples_in_docstrings_run(
 ) -> None:
     """Each one-line example of a public name runs, among the names that it takes for granted."""
     monkeypatch.setenv("CREWAI_STORAGE_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    Path("budget.toml").write_text("[agents.writer]\nmax_tokens = 4000\n", encoding="utf-8")
     with FakeOpenAI() as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
         monkeypatch.setenv("OPENAI_API_KEY", "test")
