@@ -44,7 +44,12 @@ class Fence(NamedTuple):
     @property
     def needs_crewai(self) -> bool:
         """Whether CrewAI has to be there."""
-        return "crewai" in self.code
+        return self.language == "python" and "crewai import" in self.code
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether it stands on nothing that was before it on the page."""
+        return self.code.startswith("from tbcontracts import ")
 
     @property
     def where(self) -> str:
@@ -152,9 +157,14 @@ def test_examples_run(
     with FakeOpenAI() as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
         monkeypatch.setenv("OPENAI_API_KEY", "test")
+        leaving_out = False
         for fence in FENCES[page]:
-            if left_out or (fence.needs_crewai and not has_crewai):
-                left_out.append(fence.where)  # what comes after it may stand on it
+            # What comes after a block that is left out stands on it, until one begins anew.
+            leaving_out = not has_crewai and (
+                fence.needs_crewai or (leaving_out and not fence.begins_anew)
+            )
+            if leaving_out:
+                left_out.append(fence.where)
             else:
                 run.do(fence)
     if left_out:
