@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tbcontracts.compat import Ledger, Reallocator
 from tbcontracts.confidence_gate import ConfidenceGate
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import (
@@ -35,7 +36,9 @@ __all__ = [
     "ContractConflictError",
     "Hold",
     "IdempotencyConflictError",
+    "Ledger",
     "OutcomeUnknownError",
+    "Reallocator",
     "StoreError",
     "TBCError",
     "UnknownAgentError",
@@ -45,13 +48,13 @@ __all__ = [
 
 if TYPE_CHECKING:
     __version__: str
+else:  # so that type checkers still find a name that is not there
 
+    def __getattr__(name: str) -> str:
+        """Look the version up when somebody asks for it; that costs more than the import."""
+        if name == "__version__":
+            from importlib.metadata import version
 
-def __getattr__(name: str) -> str:
-    """Look the version up when somebody asks for it; that costs more than the import."""
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("tbcontracts")
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+            return version("tbcontracts")
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)

@@ -17,6 +17,7 @@ from tbcontracts import attribution, commands
 from tbcontracts.books import AccountView, Statement
 from tbcontracts.checks import check_amount, check_name, check_score, check_seconds, cut_note
 from tbcontracts.commands import Denied, Granted, Posted, Refuse, Reply, Reserve
+from tbcontracts.compat import takes_agent_name
 from tbcontracts.contract import BudgetContract
 from tbcontracts.engine import Engine
 from tbcontracts.errors import BudgetExceededError, UnknownAgentError
@@ -106,6 +107,7 @@ class Door:
         """
         return attribution.acting_as(self._engine, self._known(check_name(name)))
 
+    @takes_agent_name
     def govern(
         self,
         name: str,

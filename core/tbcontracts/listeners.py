@@ -40,7 +40,17 @@ class Listeners:
         return bool(self._listeners)
 
     def add(self, listener: Listener) -> Callable[[], None]:
-        """Add a listener; returns a function that takes it away again."""
+        """Add a listener; returns a function that takes it away again.
+
+        Raises:
+            TypeError: It cannot be called.
+        """
+        if not callable(listener):
+            msg = (
+                "A listener must be a function of the scope and the journal entry, not "
+                f"{type(listener).__name__}."
+            )
+            raise TypeError(msg)
         with self._lock:
             self._listeners = (*self._listeners, listener)
             if len(self._listeners) == 1:

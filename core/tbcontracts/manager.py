@@ -19,6 +19,7 @@ from tbcontracts.books import AccountView, Statement
 from tbcontracts.calls import Call
 from tbcontracts.checks import check_amount, check_wait
 from tbcontracts.commands import Command, Posted, Reply
+from tbcontracts.compat import LedgerView, takes_agent_name
 from tbcontracts.contract import BudgetContract
 from tbcontracts.engine import Engine
 from tbcontracts.errors import ConfigurationError
@@ -121,6 +122,7 @@ class BudgetManager(AsyncMethods):
             manager.register(contract)
         return manager
 
+    @takes_agent_name
     def register_agent(
         self,
         name: str,
@@ -205,6 +207,7 @@ class BudgetManager(AsyncMethods):
         command = self._reserve_command(name, tokens, key, ttl_s)
         return self._hold(command, wait_s=check_wait(wait_s))
 
+    @takes_agent_name
     def record_usage(
         self,
         name: str,
@@ -254,6 +257,7 @@ class BudgetManager(AsyncMethods):
         assert isinstance(command, commands.Reserve)
         return Call(self, self._hold(command, note), shape, size)
 
+    @takes_agent_name
     def remaining(self, name: str) -> int:
         """Return what an agent may still spend, without what it could borrow.
 
@@ -281,6 +285,11 @@ class BudgetManager(AsyncMethods):
         """
         after_seq = check_amount(after_seq, "after_seq")
         return self._engine.store.journal(self.scope_name, after_seq)
+
+    @property
+    def ledger(self) -> LedgerView:
+        """The books as the published package's ledger: read and charged, not adjusted."""
+        return LedgerView(self)
 
     def print_report(self, file: TextIO | None = None) -> None:
         """Print who spent what, who gave to whom, and what was refused."""
