@@ -1,0 +1,43 @@
+"""The page for users of the published package: its examples run, its table is our tests."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tbcontracts.testing import FakeOpenAI
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "content" / "coming-from-token-budget-contracts.md").read_text("utf-8")
+FENCES: list[tuple[str, str]] = re.findall(r"^```(.+?)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def test_examples_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """From top to bottom in one namespace, and each prints what stands below it."""
+    variables: dict[str, object] = {"__name__": "page"}
+    compared = 0
+    with FakeOpenAI() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "test")
+        for language, code in FENCES:
+            if language == "python":
+                exec(compile(code, "page", "exec", dont_inherit=True), variables)
+            else:
+                assert language == 'text title="Output"'
+                assert capsys.readouterr().out == code
+                compared += 1
+    assert compared == 5
+
+
+def test_each_line_of_the_table_is_a_test() -> None:
+    """What the page says was wrong and is right is what tests of these names show."""
+    lines = re.findall(r"^\| ([SL]\d+[a-z]?) \|", PAGE, re.MULTILINE)
+    tests = [ROOT / "tests/compat", ROOT / "tests/integrations/langgraph"]
+    code = "\n".join((folder / "test_peer_defects.py").read_text("utf-8") for folder in tests)
+    tested = set(re.findall(r"^def test_([SL]\d+[a-z]?)_", code, re.MULTILINE))
+    expected = {f"S{number}" for number in range(1, 11)} | {"S1b", "S1c"}
+    expected |= {f"L{number}" for number in range(1, 9)}
+    assert set(lines) == tested == expected
+    assert len(lines) == len(expected)
