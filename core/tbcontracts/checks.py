@@ -12,6 +12,7 @@ AMOUNT_MAX = 2**40
 NAME_BYTES_MAX = 200
 NOTE_CHARACTERS_MAX = 200
 _SHOWN_MAX = 60
+_SHOWN_BITS_MAX = 128
 
 
 def check_amount(value: Any, what: str, *, minimum: int = 0, maximum: int = AMOUNT_MAX) -> int:
@@ -29,7 +30,8 @@ def check_amount(value: Any, what: str, *, minimum: int = 0, maximum: int = AMOU
     """
     number: int = value if type(value) is int else _whole(value, what)
     if not minimum <= number <= maximum:
-        msg = f"{what} must be between {minimum:,} and {maximum:,}, not {number:,}."
+        shown = f"{number:,}" if number.bit_length() <= _SHOWN_BITS_MAX else "a larger number"
+        msg = f"{what} must be between {minimum:,} and {maximum:,}, not {shown}."
         raise ValueError(msg)
     return number
 
@@ -116,6 +118,16 @@ def check_name(value: Any, what: str = "agent name") -> str:
         msg = f"The {what} must have at most {NAME_BYTES_MAX} UTF-8 bytes: {_shown(value)}."
         raise ValueError(msg)
     return name
+
+
+def check_key(value: Any) -> str | None:
+    """Return an idempotency key in its one spelling, which is that of a name; None is none.
+
+    Raises:
+        TypeError: It is not text.
+        ValueError: It is empty, longer than 200 UTF-8 bytes, or has control characters.
+    """
+    return None if value is None else check_name(value, "key")
 
 
 def cut_note(note: object) -> str:

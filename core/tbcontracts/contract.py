@@ -96,9 +96,11 @@ class BudgetContract:
             TypeError: A field of this name does not exist, or a value has the wrong type.
             ValueError: A value is out of range.
         """
-        unknown = sorted(set(changes) - {field.name for field in fields(self)})
+        known = [field.name for field in fields(self)]
+        unknown = sorted(set(changes) - set(known))
         if unknown:
-            msg = f"A contract has no field {', '.join(map(repr, unknown))}."
+            msg = f"A contract has no field {', '.join(map(repr, unknown))}; it has "
+            msg += f"{', '.join(known)}."
             raise TypeError(msg)
         reserve_was_default = self.min_reserve == self.max_tokens // 10
         if "max_tokens" in changes and "min_reserve" not in changes and reserve_was_default:

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tbcontracts import attribution, commands
 from tbcontracts.books import AccountView, Statement
-from tbcontracts.checks import check_amount, check_name, check_score, check_seconds, cut_note
+from tbcontracts.checks import (
+    check_amount,
+    check_key,
+    check_name,
+    check_score,
+    check_seconds,
+    cut_note,
+)
 from tbcontracts.commands import Denied, Granted, Posted, Refuse, Reply, Reserve
 from tbcontracts.compat import takes_agent_name
 from tbcontracts.contract import BudgetContract
@@ -206,14 +213,14 @@ class Door:
         self, name: str, tokens: int, key: str | None, ttl_s: float | None
     ) -> Reserve:
         agent = self._known(name)
-        if key is not None:
-            check_name(key, "key")
+        if ttl_s is not None:
+            ttl_s = check_seconds(ttl_s, f"ttl_s of a hold for agent {agent!r}")
         return Reserve(
             agent=agent,
             amount=check_amount(tokens, f"The hold for agent {agent!r}"),
             hold_id=new_id(),
-            ttl_s=self._hold_ttl_s if ttl_s is None else check_seconds(ttl_s, "ttl_s of a hold"),
-            key=key,
+            ttl_s=self._hold_ttl_s if ttl_s is None else ttl_s,
+            key=check_key(key),
             leave=self._kept_back(agent),
             enforcement=self.settings.enforcement,
         )
@@ -255,9 +262,7 @@ class Door:
     ) -> commands.Charge:
         agent = self._known(name)
         amount, usage = self.weighed(tokens_or_usage, f"The usage of agent {agent!r}")
-        if key is not None:
-            check_name(key, "key")
-        return commands.Charge(agent, amount, usage, cut_note(note), key)
+        return commands.Charge(agent, amount, usage, cut_note(note), check_key(key))
 
     def _call_command(
         self, agent: str | None, shape: CallShape
@@ -347,9 +352,7 @@ class Door:
     def _top_up_command(self, name: str | None, tokens: int, key: str | None) -> commands.TopUp:
         agent = None if name is None else self._known(name)
         to = "the pool" if agent is None else f"agent {agent!r}"
-        if key is not None:
-            check_name(key, "key")
-        return commands.TopUp(agent, check_amount(tokens, f"The top-up of {to}"), key)
+        return commands.TopUp(agent, check_amount(tokens, f"The top-up of {to}"), check_key(key))
 
     def _confidence_command(self, name: str, score: float | None) -> commands.Confidence:
         if score is not None:
@@ -357,7 +360,11 @@ class Door:
         return commands.Confidence(self._known(name), score)
 
     def _changed_contract(self, name: str, fields: Mapping[str, Any]) -> BudgetContract:
-        return self._engine.contract(check_name(name)).changed(**fields)
+        contract = self._engine.contract(check_name(name))
+        if "agent_name" in fields:
+            msg = f"Agent {contract.agent_name!r} keeps its name; only its terms are changed."
+            raise TypeError(msg)
+        return contract.changed(**fields)
 
     def _account(self, statement: Statement, name: str) -> AccountView:
         """Find an agent's account in a statement."""

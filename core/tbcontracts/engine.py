@@ -46,7 +46,11 @@ class Engine:
 
         Raises:
             ContractConflictError: The agent has another contract already.
+            TypeError: It is no contract.
         """
+        if not isinstance(contract, BudgetContract):
+            msg = f"What is registered must be a BudgetContract, not {type(contract).__name__}."
+            raise TypeError(msg)
         name = contract.agent_name
         with self._lock:
             known = self.contracts.get(name)

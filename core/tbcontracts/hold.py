@@ -71,7 +71,8 @@ class _HoldBase:
         return Settle(self.hold_id, self.agent_name, amount, buckets, self._note, final)
 
     def _extend_command(self, ttl_s: float) -> Extend:
-        return Extend(self.hold_id, check_seconds(ttl_s, "ttl_s of a hold"))
+        what = f"ttl_s of the hold of agent {self.agent_name!r}"
+        return Extend(self.hold_id, check_seconds(ttl_s, what))
 
     def _leaving(self, error: BaseException | None) -> Usage | None:
         """Return what to settle when a `with` block ends without a word; None is to void."""

@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from tbcontracts import commands
-from tbcontracts.books import AccountView, Statement
 from tbcontracts.calls import Call
-from tbcontracts.checks import check_amount, check_wait
+from tbcontracts.checks import check_name, check_wait
 from tbcontracts.commands import Command, Posted, Reply
-from tbcontracts.compat import LedgerView, takes_agent_name
+from tbcontracts.compat import takes_agent_name
 from tbcontracts.contract import BudgetContract
 from tbcontracts.engine import Engine
 from tbcontracts.errors import ConfigurationError
-from tbcontracts.events import JournalEntry
 from tbcontracts.hold import Hold
 from tbcontracts.listeners import Listener
 from tbcontracts.manager_async import AsyncMethods
 from tbcontracts.settings import Settings, check_scope
 from tbcontracts.sizing import CallShape, Unbounded
-from tbcontracts.statement import print_statement
 from tbcontracts.stores.base import Clock, Store, open_store
 from tbcontracts.usage import Count, Usage
 from tbcontracts.waiting import wait_for
@@ -166,15 +162,29 @@ class BudgetManager(AsyncMethods):
 
         Raises:
             UnknownAgentError: The parent has no such agent.
-            ConfigurationError: The parent is this manager.
+            ConfigurationError: The parent is this manager or within it, or this one has a parent.
         """
+        if not isinstance(parent, BudgetManager):
+            msg = f"A manager can only be within a BudgetManager, not {type(parent).__name__}."
+            raise ConfigurationError(msg)
         name = parent._known(agent)
-        if parent._engine is self._engine:
+        if self._outer is not None:
+            msg = f"This manager is within agent {self._outer[1]!r} of another one already."
+            remedy = "What helps: manager.within(parent.within(grandparent, ...), ...)."
+            raise ConfigurationError(msg, remedy=remedy)
+        if any(outer._engine is self._engine for outer in parent._outwards()):
             msg = "A manager cannot be within itself."
             raise ConfigurationError(msg, remedy="What helps: a second BudgetManager as parent.")
         view = copy.copy(self)
         view._outer = (parent, name)
         return view
+
+    def _outwards(self) -> Iterator[BudgetManager]:
+        """Yield this manager, the one that it is within, and so on."""
+        manager: BudgetManager | None = self
+        while manager is not None:
+            yield manager
+            manager = None if manager._outer is None else manager._outer[0]
 
     def reserve(
         self,
@@ -257,44 +267,6 @@ class BudgetManager(AsyncMethods):
         assert isinstance(command, commands.Reserve)
         return Call(self, self._hold(command, note), shape, size)
 
-    @takes_agent_name
-    def remaining(self, name: str) -> int:
-        """Return what an agent may still spend, without what it could borrow.
-
-        Raises:
-            UnknownAgentError: The agent has no contract.
-        """
-        return self._account(self.statement(), name).remaining
-
-    def report(self) -> dict[str, dict[str, int]]:
-        """Return allocated, consumed and remaining of each agent."""
-        return self._as_report(self.statement())
-
-    def accounts(self) -> dict[str, AccountView]:
-        """Return all that is known of each agent, at one moment."""
-        return {account.agent: account for account in self.statement().accounts}
-
-    def statement(self) -> Statement:
-        """Return the books at one moment: accounts, pool, total."""
-        return self._engine.read(self.scope_name)
-
-    def journal(self, after_seq: int = 0) -> tuple[JournalEntry, ...]:
-        """Return the journal entries after `after_seq`, oldest first.
-
-        The memory store keeps the last 10,000 of a scope.
-        """
-        after_seq = check_amount(after_seq, "after_seq")
-        return self._engine.store.journal(self.scope_name, after_seq)
-
-    @property
-    def ledger(self) -> LedgerView:
-        """The books as the published package's ledger: read and charged, not adjusted."""
-        return LedgerView(self)
-
-    def print_report(self, file: TextIO | None = None) -> None:
-        """Print who spent what, who gave to whom, and what was refused."""
-        print_statement(self.statement(), self.journal(), self.scope_name, file or sys.stdout)
-
     def top_up(self, name: str | None, tokens: int, *, key: str | None = None) -> None:
         """Add new budget to an agent, or to the pool if `name` is None.
 
@@ -344,7 +316,7 @@ class BudgetManager(AsyncMethods):
 
     def resolve(self, key: str) -> Reply | None:
         """Return what came of the command with this key, or None if it never took effect."""
-        return self._engine.store.resolve(self.scope_name, key)
+        return self._engine.store.resolve(self.scope_name, check_name(key, "key"))
 
     def apply_to(self, scope: str, command: Command) -> Reply:
         """Carry out a command in a given scope; for holds, which stay with theirs."""

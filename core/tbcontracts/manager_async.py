@@ -7,18 +7,16 @@ from functools import partial
 from typing import Any
 
 from tbcontracts import commands
-from tbcontracts.books import AccountView, Statement
-from tbcontracts.checks import check_amount, check_wait
+from tbcontracts.checks import check_name, check_wait
 from tbcontracts.commands import Command, Posted, Reply
 from tbcontracts.contract import BudgetContract
-from tbcontracts.door import Door
-from tbcontracts.events import JournalEntry
 from tbcontracts.hold import AsyncHold
+from tbcontracts.reading import Reading
 from tbcontracts.usage import Usage
 from tbcontracts.waiting import await_for
 
 
-class AsyncMethods(Door):
+class AsyncMethods(Reading):
     """The awaited twins of the manager's methods; each says what it does there."""
 
     async def areserve(
@@ -51,27 +49,6 @@ class AsyncMethods(Door):
             await self._ado(scored)
         return self._uncovered(posted)
 
-    async def aremaining(self, name: str) -> int:
-        """Return what an agent may still spend; see `BudgetManager.remaining`."""
-        return self._account(await self.astatement(), name).remaining
-
-    async def areport(self) -> dict[str, dict[str, int]]:
-        """Return allocated, consumed and remaining of each agent."""
-        return self._as_report(await self.astatement())
-
-    async def aaccounts(self) -> dict[str, AccountView]:
-        """Return all that is known of each agent, at one moment."""
-        return {account.agent: account for account in (await self.astatement()).accounts}
-
-    async def astatement(self) -> Statement:
-        """Return the books at one moment: accounts, pool, total."""
-        return await self._engine.aread(self.scope_name)
-
-    async def ajournal(self, after_seq: int = 0) -> tuple[JournalEntry, ...]:
-        """Return the journal entries after `after_seq`, oldest first."""
-        after_seq = check_amount(after_seq, "after_seq")
-        return await self._engine.store.ajournal(self.scope_name, after_seq)
-
     async def atop_up(self, name: str | None, tokens: int, *, key: str | None = None) -> None:
         """Add new budget to an agent, or to the pool if `name` is None."""
         await self._ado(self._top_up_command(name, tokens, key))
@@ -102,7 +79,7 @@ class AsyncMethods(Door):
 
     async def aresolve(self, key: str) -> Reply | None:
         """Return what came of the command with this key, or None if it never took effect."""
-        return await self._engine.store.aresolve(self.scope_name, key)
+        return await self._engine.store.aresolve(self.scope_name, check_name(key, "key"))
 
     async def aapply_to(self, scope: str, command: Command) -> Reply:
         """Carry out a command in a given scope; for holds, which stay with theirs."""

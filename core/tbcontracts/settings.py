@@ -20,6 +20,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "on_contract_change": ("keep", "apply", "raise"),
     "on_store_error": ("deny",),
 }
+_ANOTHER_TIME = 2_071_234_567.5  # not 1970 in any of its parts: year to second, and the weekday
 _PERIOD = re.compile(r"\{utc:([^{}]+)\}")
 
 
@@ -75,6 +76,11 @@ def check_scope(scope: Any) -> str:
     if "{" in rest or "}" in rest:
         msg = f"The scope name {name!r} has braces that are no period like {{utc:%Y-%m}}."
         raise ConfigurationError(msg)
+    for period in _PERIOD.findall(name):
+        if expand_scope(f"{{utc:{period}}}", 0) == expand_scope(f"{{utc:{period}}}", _ANOTHER_TIME):
+            msg = f"The period {period!r} in the scope name {name!r} never changes."
+            raise ConfigurationError(msg, remedy="What helps: {utc:%Y-%m}, as strftime writes it.")
+    check_name(expand_scope(name, _ANOTHER_TIME), "scope name")
     return name
 
 
@@ -83,4 +89,4 @@ def expand_scope(scope: str, now: float) -> str:
     if "{" not in scope:
         return scope
     moment = datetime.fromtimestamp(now, tz=timezone.utc)
-    return _PERIOD.sub(lambda period: moment.strftime(period[1]), scope)
+    return _PERIOD.sub(lambda period: moment.strftime(period[1]), scope).strip()

@@ -152,12 +152,13 @@ def _weights(count: object) -> dict[str, Fraction]:
     if not isinstance(count, Mapping):
         msg = f"count {count!r} is not known."
         raise ValueError(msg)  # noqa: TRY004 - a word that is not known is a bad value
-    unknown = sorted(set(count) - set(BUCKETS))
+    unknown = sorted(set(count) - set(BUCKETS), key=repr)
     if unknown:
         msg = f"count has no bucket {unknown[0]!r}; the buckets are {', '.join(BUCKETS)}."
         raise ValueError(msg)
     for bucket, weight in count.items():
-        if isinstance(weight, bool) or not math.isfinite(weight) or weight < 0:
+        number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not number or not math.isfinite(weight) or weight < 0:
             msg = f"count: the weight of {bucket!r} must be a number from 0 up, not {weight!r}."
             raise ValueError(msg)
     given = {bucket: Fraction(str(weight)) for bucket, weight in count.items()}

@@ -90,11 +90,14 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
         clock: Returns seconds since the epoch; for tests. A store of many hosts may have its own.
 
     Raises:
-        ConfigurationError: No installed store knows the URL's scheme.
+        ConfigurationError: No installed store knows the URL's scheme, or `clock` is no function.
     """
     if not isinstance(url, str):
         msg = f"A store URL must be text, not {type(url).__name__}."
         raise ConfigurationError(msg, remedy='What helps: store="memory://".')
+    if clock is not None and not callable(clock):
+        msg = f"clock must be a function that returns seconds, not {type(clock).__name__}."
+        raise ConfigurationError(msg)
     scheme = urlsplit(url).scheme
     if scheme == "memory":
         from tbcontracts.stores.memory import MemoryStore
