@@ -108,5 +108,5 @@ def _tell_one(listener: Listener, scope: str, entry: JournalEntry) -> None:
     """Tell one listener; it may fail in any way, and the books go on."""
     try:
         listener(scope, entry)
-    except Exception:
+    except BaseException:  # SystemExit too: it would end the thread that all listeners share
         _log.exception("A listener failed on entry %d of scope %r.", entry.seq, scope)

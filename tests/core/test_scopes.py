@@ -1,0 +1,203 @@
+"""Scopes and agents over time: periods, closing, finishing and reopening, changes of contracts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tbcontracts import BudgetExceededError, BudgetManager, TBCError
+
+
+def team(**settings: Any) -> BudgetManager:
+    """Return a manager with three agents."""
+    manager = BudgetManager(**settings)
+    manager.register_agent("boss", priority=3, max_tokens=1_000, min_reserve=100)
+    manager.register_agent("peer", priority=3, max_tokens=1_000, min_reserve=100)
+    manager.register_agent("helper", priority=1, max_tokens=1_000, min_reserve=100)
+    return manager
+
+
+def moves(hold: Any) -> list[tuple[str | None, int]]:
+    """Return who gave how much for a hold."""
+    return [(move.donor, move.amount) for move in hold.moves]
+
+
+def total(manager: BudgetManager) -> int:
+    """Return all allocation and the pool, which is what the books say it is."""
+    statement = manager.statement()
+    found = sum(account.allocated for account in statement.accounts) + statement.pool
+    assert found == statement.total
+    return found
+
+
+def agents_of(manager: BudgetManager, *names: str) -> list[int]:
+    """Return what these agents have been given."""
+    return [manager.accounts()[name].allocated for name in names]
+
+
+# --- finish ---------------------------------------------------------------------------------------
+
+
+def test_a_finished_agents_rest_goes_to_the_pool_whatever_it_was_kept_for() -> None:
+    """Its reserve too; what open holds leave follows when they end."""
+    manager = team()
+    manager.record_usage("peer", 200)
+    hold = manager.reserve("peer", 300)
+    assert manager.finish("peer") == 500
+    assert manager.statement().pool == 500
+    assert manager.accounts()["peer"].finished
+    hold.settle(120)
+    assert manager.statement().pool == 680
+    assert manager.report()["peer"] == {"allocated": 320, "consumed": 320, "remaining": 0}
+    assert manager.finish("peer") == 0
+    assert total(manager) == 3_000
+
+
+def test_a_finished_agent_gives_to_lower_priorities_through_the_pool() -> None:
+    """What is nobody's any more may go anywhere."""
+    manager = team()
+    manager.finish("boss")
+    assert moves(manager.reserve("helper", 1_500)) == [(None, 500)]
+
+
+def test_a_later_hold_reopens_a_finished_agent() -> None:
+    """From the pool, then from donors; its reserve is safe again."""
+    manager = team()
+    manager.finish("peer")
+    assert moves(manager.reserve("peer", 1_200)) == [(None, 1_000), ("helper", 200)]
+    assert not manager.accounts()["peer"].finished
+    manager.finish("helper")
+    with pytest.raises(BudgetExceededError):
+        manager.reserve("helper", 5_000)
+    assert manager.accounts()["helper"].finished  # a refusal reopens nothing
+    assert total(manager) == 3_000
+
+
+@pytest.mark.parametrize("door", ["sync", "async"])
+def test_finishing_at_both_doors(door: str) -> None:
+    """Both say how much went to the pool, and a top-up opens the agent again."""
+    manager = team()
+    gone = manager.finish("boss") if door == "sync" else asyncio.run(manager.afinish("boss"))
+    assert gone == 1_000
+    manager.top_up("boss", 10)
+    assert manager.remaining("boss") == 10
+    assert not manager.accounts()["boss"].finished
+
+
+# --- change_contract ------------------------------------------------------------------------------
+
+
+def test_a_smaller_budget_stops_at_what_is_used_and_held() -> None:
+    """The difference leaves the books, and what is used or held does not."""
+    manager = team()
+    manager.record_usage("boss", 500)
+    manager.reserve("boss", 200)
+    manager.change_contract("boss", max_tokens=800)
+    assert (agents_of(manager, "boss"), total(manager)) == ([800], 2_800)
+    manager.change_contract("boss", max_tokens=100)
+    assert (agents_of(manager, "boss"), total(manager)) == ([700], 2_700)
+    assert manager.remaining("boss") == 0
+
+
+def test_a_smaller_budget_does_not_forgive_an_overdraft() -> None:
+    """An overdrawn agent keeps what it has: less would be more debt, more would be a gift."""
+    manager = BudgetManager()
+    manager.register_agent("a", max_tokens=1_000)
+    with pytest.raises(BudgetExceededError):
+        manager.record_usage("a", 1_500)
+    manager.change_contract("a", max_tokens=100)
+    assert manager.report()["a"] == {"allocated": 1_000, "consumed": 1_500, "remaining": -500}
+    manager.change_contract("a", max_tokens=900)
+    assert manager.remaining("a") == 300
+
+
+def test_changed_terms_are_in_force_at_once() -> None:
+    """Priority, reserve and threshold count from the next hold on; the others' contracts stay."""
+    manager = team()
+    manager.change_contract("peer", priority=4)
+    with pytest.raises(BudgetExceededError):
+        manager.reserve("boss", 1_901)  # the helper's 900; the peer is above now
+    manager.change_contract("helper", min_reserve=1_000)
+    with pytest.raises(BudgetExceededError):
+        manager.reserve("boss", 1_001)
+    manager.change_contract("boss", confidence_threshold=0.5)
+    manager.report_confidence("boss", 0.6)
+    with pytest.raises(BudgetExceededError, match=r"0\.6"):
+        manager.reserve("boss", 1)
+
+
+def test_a_change_is_for_this_scope_and_those_opened_later() -> None:
+    """Books that are open already keep the contract that they were opened with."""
+    manager = team()
+    early = manager.scope("early")
+    early.record_usage("boss", 1)
+    manager.change_contract("boss", max_tokens=50, min_reserve=0)
+    assert agents_of(early, "boss") == [1_000]
+    assert agents_of(manager.scope("late"), "boss") == [50]
+
+
+# --- scopes ---------------------------------------------------------------------------------------
+
+
+def test_a_scope_is_opened_whole_by_its_first_command() -> None:
+    """All contracts at once, so that every donor is there; naming it does nothing yet."""
+    manager = team()
+    run = manager.scope("acme/run 7")
+    assert "acme/run 7" not in manager.store.scopes()  # type: ignore[attr-defined]
+    run.reserve("boss", 1_500)
+    entries = run.journal()
+    assert [entry.kind for entry in entries] == ["opened"] * 3 + ["held"]
+    assert manager.journal() == ()
+
+
+def test_views_of_a_scope_are_the_same_books() -> None:
+    """A scope's path is absolute, and blanks around it are none of it."""
+    manager = team(scope="acme")
+    manager.scope("run").scope(" other ").record_usage("boss", 7)
+    assert manager.scope("other").accounts()["boss"].consumed == 7
+    assert manager.scope("other").identity == manager.scope("run").scope("other").identity
+
+
+@pytest.mark.parametrize("door", ["sync", "async"])
+def test_closing_a_scope_by_its_path(door: str) -> None:
+    """That scope takes no holds, once and for all; the others do; what was used still goes in."""
+    manager = team(scope="here")
+    run = manager.scope("run")
+    hold = run.reserve("boss", 100)
+    for _ in range(2):
+        if door == "sync":
+            manager.close_scope("run")
+        else:
+            asyncio.run(manager.aclose_scope("run"))
+    manager.reserve("boss", 1)
+    with pytest.raises(BudgetExceededError, match="scope 'run' is closed"):
+        run.reserve("boss", 1)
+    with pytest.raises(BudgetExceededError, match="scope 'run' is closed"):
+        asyncio.run(run.areserve("boss", 1))
+    hold.settle(80)
+    run.record_usage("boss", 5)
+    assert run.report()["boss"]["consumed"] == 85
+    assert run.statement().closed
+    assert not manager.statement().closed
+    with pytest.raises(TBCError, match="closed"):
+        run.change_contract("boss", max_tokens=1)
+    assert [entry.kind for entry in run.journal()].count("closed") == 1
+
+
+def test_a_period_in_the_name_begins_new_books_by_the_stores_clock() -> None:
+    """At each reserve; a hold stays with the books it was taken from, in both directions."""
+    now = [1_706_745_599.0]  # 2024-01-31, 23:59:59
+    manager = team(scope="acme/{utc:%Y-%m}/{utc:%d}", clock=lambda: now[0])
+    hold, other = manager.reserve("boss", 900), manager.reserve("boss", 50)
+    assert hold.scope == "acme/2024-01/31"
+    now[0] += 1
+    assert manager.scope_name == "acme/2024-02/01"
+    manager.reserve("boss", 900)
+    hold.settle(800)
+    other.void()
+    january = manager.scope("acme/2024-01/31").accounts()["boss"]
+    assert (january.consumed, january.held) == (800, 0)
+    february = manager.accounts()["boss"]
+    assert (february.consumed, february.held) == (0, 900)
