@@ -114,11 +114,9 @@ class TBCCrewGovernor(_Governor):
 def _entry(key: str) -> Callable[[Any], Any]:
     """Return a function that finds a number in a node's update, and in `Command(update=...)`."""
 
-    def find(result: Any) -> int | float | None:
+    def find(result: Any) -> Any:
         update = result if isinstance(result, Mapping) else getattr(result, "update", None)
         value = update.get(key) if isinstance(update, Mapping) else None
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return None
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
     return find

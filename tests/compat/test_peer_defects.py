@@ -9,6 +9,7 @@ import asyncio
 import math
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -27,14 +28,23 @@ from tbcontracts import (
 )
 from tbcontracts.books import JOURNAL_ENTRIES_MAX
 from tbcontracts.reallocation import DonorIndex
+from tbcontracts.rules import holds
 from tbcontracts.stores.memory import MemoryStore
 
 THREADS = 16
 
 
 @pytest.fixture
-def restless() -> Iterator[None]:
-    """Let threads take turns as often as the interpreter can."""
+def restless(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let threads take turns as often as they can, above all between deciding and writing."""
+    decide = holds._admit
+
+    def decide_and_give_way(*args: Any) -> Any:
+        decided = decide(*args)
+        time.sleep(0)  # another thread may go on here, if nothing keeps it out
+        return decided
+
+    monkeypatch.setattr(holds, "_admit", decide_and_give_way)
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield

@@ -21,6 +21,7 @@ from langgraph.types import Command, RetryPolicy, Send
 from pydantic import SecretStr
 
 from tbcontracts import BudgetExceededError, BudgetManager
+from tbcontracts.adapters import govern_node
 from tbcontracts.testing import Answer, FakeOpenAI
 from tbcontracts_langgraph import budget, govern_graph
 
@@ -144,6 +145,24 @@ def test_L4_a_node_may_return_a_command(server: FakeOpenAI, model: ChatOpenAI) -
     result = run(one_node(node, max_tokens=10_000), manager)
     assert result["messages"][-1].content == "x"
     assert manager.accounts()["a"].consumed == server.billed_tokens == BILLED
+
+
+def test_L4_a_wrapped_node_may_return_a_command() -> None:
+    """The same by the published wrapper: its usage key is found in the Command's update."""
+    manager = BudgetManager()
+    manager.register_agent("a", max_tokens=10_000)
+
+    class Counted(Notes):
+        tokens_used: int
+
+    def node(state: Counted) -> Command[Any]:
+        return Command(goto=END, update={"notes": ["x"], "tokens_used": BILLED})
+
+    builder = StateGraph(Counted)
+    builder.add_node("a", govern_node(manager, "a", node, usage_key="tokens_used"))
+    builder.add_edge(START, "a")
+    assert builder.compile().invoke({"notes": [], "tokens_used": 0})["notes"] == ["x"]
+    assert manager.accounts()["a"].consumed == BILLED
 
 
 def test_L5_a_node_that_raises_after_it_spent_is_charged(
