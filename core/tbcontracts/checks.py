@@ -9,6 +9,7 @@ from typing import Any
 
 # Exact as a double with room for sums, and so in every store (Lua numbers are doubles).
 AMOUNT_MAX = 2**40
+TOTAL_MAX = 2**53 - 1  # what a double still keeps to the last digit; no sum of budget goes beyond
 NAME_BYTES_MAX = 200
 NOTE_CHARACTERS_MAX = 200
 _SHOWN_MAX = 60

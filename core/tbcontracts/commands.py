@@ -60,6 +60,8 @@ class Settle(NamedTuple):
     note: str = ""
     final: bool = True
     """False posts an estimate that a later settle or void replaces by the truth."""
+    track: bool = False
+    """As in `Reserve`: counts where the books know neither the hold nor its agent any more."""
 
 
 class Void(NamedTuple):

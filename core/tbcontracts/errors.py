@@ -168,7 +168,7 @@ class HoldResolvedError(TBCError):
 
 
 class ScopeClosedError(TBCError):
-    """The scope was closed: it takes no more budget, contracts or charges, only late settles."""
+    """The scope was closed: it takes no budget and no other terms, but still what was used."""
 
     code = "scope_closed"
 

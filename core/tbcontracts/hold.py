@@ -68,7 +68,8 @@ class _HoldBase:
 
     def _settle_command(self, usage: Usage | int, final: bool) -> Settle:
         amount, buckets = self._manager.weighed(usage, f"The usage of agent {self.agent_name!r}")
-        return Settle(self.hold_id, self.agent_name, amount, buckets, self._note, final)
+        track = self.agent_name not in self._manager.contracts
+        return Settle(self.hold_id, self.agent_name, amount, buckets, self._note, final, track)
 
     def _extend_command(self, ttl_s: float) -> Extend:
         what = f"ttl_s of the hold of agent {self.agent_name!r}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tbcontracts.books import KEY_TTL_S, Account, Books
+from tbcontracts.books import DENIAL_KEY_TTL_S, KEY_TTL_S, Account, Books
 from tbcontracts.checks import check_amount, check_score
 from tbcontracts.commands import (
     ChangeContract,
@@ -22,6 +22,7 @@ from tbcontracts.rules.common import (
     account_of,
     changed,
     check_open,
+    check_total,
     denied,
     fingerprint,
     log_denial,
@@ -31,14 +32,17 @@ from tbcontracts.rules.common import (
 
 
 def open_contracts(books: Books, command: Open) -> Reply:
-    """Open an account for each contract that has none; the open ones keep their contracts."""
+    """Open an account for each contract that has none; the open ones keep their contracts.
+
+    A closed scope opens them too, as it takes no holds on them: a program that registered one more
+    agent must still be able to settle there.
+    """
     new: dict[str, BudgetContract] = {}
     for contract in command.contracts:
         account = books.accounts.get(contract.agent_name)
         if account is None or account.tracked:
             new.setdefault(contract.agent_name, contract)
-    if new:
-        check_open(books, "new contracts")
+    check_total(books, sum(contract.max_tokens for contract in new.values()), "these contracts")
     for contract in new.values():
         _open_one(books, contract)
     return Done(sum(contract.max_tokens for contract in new.values()), books.seq)
@@ -85,9 +89,9 @@ def transfer(books: Books, command: Transfer) -> Reply:
             raise ValueError(msg)
         uphill = donor.contract.priority > taker.contract.priority
         code = "uphill" if uphill else "budget_exceeded"
-        available = 0 if uphill or donor.tracked else donor.surplus
+        available = 0 if uphill else donor.surplus
     reply: Reply
-    if taker.tracked or amount > available:
+    if amount > available:
         reply = log_denial(books, taker, denied(taker, amount, available, code, books.seq))
     else:
         moves = (Move(command.donor, amount),)
@@ -106,13 +110,11 @@ def top_up(books: Books, command: TopUp) -> Reply:
     if earlier is not None:
         return earlier
     check_open(books, "top-ups")
-    account = None
-    if command.agent is None:
+    account = None if command.agent is None else account_of(books, command.agent)
+    check_total(books, amount, "this top-up")
+    if account is None:
         books.pool += amount
     else:
-        account = account_of(books, command.agent)
-        if account.tracked:
-            account_of(books, f"{command.agent} (tracked, without a contract)")
         account.finished = False
         account.allocated += amount
         changed(books, account)
@@ -125,7 +127,7 @@ def top_up(books: Books, command: TopUp) -> Reply:
 def finish(books: Books, command: Finish) -> Reply:
     """End an agent's work: its rest, reserve too, goes to the pool; a later hold reopens it."""
     account = account_of(books, command.agent)
-    if account.finished or account.tracked:
+    if account.finished:
         return Done(0, books.seq)
     rest = max(0, account.remaining)
     account.finished = True
@@ -139,14 +141,12 @@ def change_contract(books: Books, command: ChangeContract) -> Reply:
     new = command.contract
     account = account_of(books, new.agent_name)
     old = account.contract
-    if account.tracked:
-        _open_one(books, new)
-        return Done(new.max_tokens, books.seq)
     used = account.consumed + account.held
     wanted = account.allocated + new.max_tokens - old.max_tokens
     # Allocation that an overdraft has passed already cannot fall, and must not rise by this.
     floor = min(account.allocated, used)
     difference = max(wanted, floor) - account.allocated
+    check_total(books, difference, "this contract")
     account.contract = new
     account.allocated += difference
     books.total += difference
@@ -175,5 +175,6 @@ def close(books: Books, command: Close) -> Reply:
 
 def _remember(books: Books, command: Transfer | TopUp, reply: Reply) -> None:
     """Keep the reply for the command's key, if it has one."""
-    if command.key is not None and not isinstance(reply, Denied):
-        books.remember(command.key, fingerprint(command), reply, KEY_TTL_S)
+    if command.key is not None:
+        ttl_s = DENIAL_KEY_TTL_S if isinstance(reply, Denied) else KEY_TTL_S
+        books.remember(command.key, fingerprint(command), reply, ttl_s)

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from tbcontracts.books import Account, Books, HoldRecord, Resolution
+from tbcontracts.checks import TOTAL_MAX
 from tbcontracts.commands import Command, Denied, Reply, Reserve
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import (
@@ -48,13 +49,14 @@ def account_of(books: Books, agent: str, *, track: bool = False) -> Account:
     Args:
         books: The scope.
         agent: Its name.
-        track: Return a new account (not yet in the books) for a name that has none.
+        track: A name without a contract will do; if it has no line yet, return a new account that
+            is not yet in the books.
 
     Raises:
         UnknownAgentError: There is none.
     """
     account = books.accounts.get(agent)
-    if account is not None:
+    if account is not None and (track or not account.tracked):
         return account
     if track:
         return Account(BudgetContract(agent, max_tokens=0), tracked=True)
@@ -75,6 +77,20 @@ def check_open(books: Books, what: str) -> None:
     if books.closed:
         msg = f"The scope is closed and takes no {what}."
         raise ScopeClosedError(msg, remedy="What helps: another scope.")
+
+
+def check_total(books: Books, more: int, what: str) -> None:
+    """Refuse a budget whose sum not every store could keep exactly.
+
+    Raises:
+        ValueError: The scope's total would pass 2^53 - 1.
+    """
+    if books.total + more > TOTAL_MAX:
+        msg = (
+            f"With {what} the budget of this scope would be {books.total + more:,} in all; "
+            f"the most that books can keep exactly is {TOTAL_MAX:,}."
+        )
+        raise ValueError(msg)
 
 
 def changed(books: Books, account: Account) -> None:

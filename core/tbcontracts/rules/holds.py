@@ -29,7 +29,11 @@ SWEEP_MOST = 16
 
 def reserve(books: Books, command: Reserve) -> Reply:
     """Grant a hold whole, with the help of pool and donors, or deny it; a denial moves nothing."""
-    check_amount(command.amount, f"The hold for agent {command.agent!r}")
+    amount = check_amount(command.amount, f"The hold for agent {command.agent!r}")
+    if amount is not command.amount:
+        command = command._replace(amount=amount)  # a whole number of another type
+    if command.leave != 0:
+        check_amount(command.leave, f"What a hold leaves to agent {command.agent!r}")
     check_seconds(command.ttl_s, "ttl_s of a hold")
     earlier = replayed(books, command, command.key)
     if earlier is not None:
@@ -39,8 +43,6 @@ def reserve(books: Books, command: Reserve) -> Reply:
         raise IdempotencyConflictError(msg, remedy="What helps: a new id for each hold.")
     account = account_of(books, command.agent, track=command.track)
     observed = command.enforcement == "observe"
-    if books.closed and not observed:
-        return denied(account, command.amount, 0, "scope_closed", books.seq)
     sweep(books, SWEEP_MOST)
     moves, denial = _admit(books, account, command)
     while denial is not None and sweep(books, SWEEP_MOST):
@@ -52,7 +54,7 @@ def reserve(books: Books, command: Reserve) -> Reply:
     elif observed:
         reply = _grant_anyway(books, account, command, denial)
     else:
-        reply = log_denial(books, account, denial)
+        reply = _refuse(books, account, denial)
     if command.key is not None:
         ttl_s = DENIAL_KEY_TTL_S if isinstance(reply, Denied) else max(KEY_TTL_S, 2 * command.ttl_s)
         books.remember(command.key, fingerprint(command), reply, ttl_s)
@@ -130,15 +132,23 @@ def _open_hold(books: Books, command: Reserve, amount: int) -> HoldRecord:
 
 def refuse(books: Books, command: Refuse) -> Reply:
     """Write a refusal that was decided before the books were asked."""
+    amount = check_amount(command.amount, f"The call of agent {command.agent!r}")
     account = account_of(books, command.agent, track=command.track)
+    denial = denied(account, amount, account.remaining, command.code, books.seq)
+    if not command.observed:
+        return _refuse(books, account, denial)
     if account.tracked:
         books.accounts.setdefault(command.agent, account)
-    denial = denied(account, command.amount, account.remaining, command.code, books.seq)
-    if not command.observed:
-        return log_denial(books, account, denial)
     account.denials += 1
     facts = {"code": command.code, "available": denial.available}
-    return denial._replace(seq=books.log("would_deny", account, command.amount, facts=facts))
+    return denial._replace(seq=books.log("would_deny", account, amount, facts=facts))
+
+
+def _refuse(books: Books, account: Account, denial: Denied) -> Denied:
+    """Put a refusal on the books; a name without a contract gets its line for it."""
+    if account.tracked:
+        books.accounts.setdefault(denial.agent, account)
+    return log_denial(books, account, denial)
 
 
 def void(books: Books, command: Void) -> Reply:
@@ -184,7 +194,8 @@ def extend(books: Books, command: Extend) -> Reply:
 
 def expire(books: Books, command: Expire) -> Reply:
     """End what is due."""
-    return Done(sweep(books, command.most), books.seq)
+    most = check_amount(command.most, "The number of holds to end")
+    return Done(sweep(books, most), books.seq)
 
 
 def sweep(books: Books, most: int) -> int:

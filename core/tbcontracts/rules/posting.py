@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tbcontracts.books import KEY_TTL_S, Account, Books, Resolution
+from tbcontracts.books import KEY_TTL_S, Account, Books, HoldRecord, Resolution
 from tbcontracts.checks import check_amount
 from tbcontracts.commands import Charge, Posted, Reply, Settle
 from tbcontracts.rules.common import (
@@ -24,9 +24,7 @@ from tbcontracts.usage import Usage
 def settle(books: Books, command: Settle) -> Reply:
     """Replace a hold by what was used, posted in full whatever the budget says."""
     amount = check_amount(command.amount, f"The usage of agent {command.agent!r}")
-    hold = books.holds.get(command.hold_id)
-    if hold is None:
-        return _post_late(books, command)
+    hold = books.holds.get(command.hold_id) or _forgotten(books, command)
     earlier = resolved_before(hold, Resolution("settled", amount))
     if earlier is not None:
         return earlier
@@ -64,43 +62,38 @@ def settle(books: Books, command: Settle) -> Reply:
 
 def charge(books: Books, command: Charge) -> Reply:
     """Post usage that had no hold."""
-    check_amount(command.amount, f"The usage of agent {command.agent!r}")
+    amount = check_amount(command.amount, f"The usage of agent {command.agent!r}")
     earlier = replayed(books, command, command.key)
     if earlier is not None:
         return earlier
     account = account_of(books, command.agent, track=command.track)
+    if account.tracked:
+        books.accounts.setdefault(command.agent, account)
+    account.consumed += amount
+    _count_buckets(account, amount, command.usage)
+    moves = cover(books, account)
+    changed(books, account)
     facts = _usage_facts(command.usage, command.note)
-    reply = _post(books, account, command.amount, command.usage, facts, None)
+    seq = books.log("charged", account, amount, None, moves, facts)
+    reply = Posted(command.agent, amount, overdraft(account), moves, seq)
     if command.key is not None:
         books.remember(command.key, fingerprint(command), reply, KEY_TTL_S)
     return reply
 
 
-def _post_late(books: Books, command: Settle) -> Posted:
-    """Post usage for a hold that the books no longer know: late, but never lost."""
-    account = account_of(books, command.agent)
-    facts = {"late": True, **_usage_facts(command.usage, command.note)}
-    return _post(books, account, command.amount, command.usage, facts, command.hold_id)
+def _forgotten(books: Books, command: Settle) -> HoldRecord:
+    """Return a hold that the books no longer know, as one that expired: late, but never lost.
 
-
-def _post(
-    books: Books,
-    account: Account,
-    amount: int,
-    usage: Usage | None,
-    facts: dict[str, Any],
-    hold_id: str | None,
-) -> Posted:
-    """Put usage on the books and cover it as far as pool and donors reach."""
-    name = account.contract.agent_name
+    It is known again from here on, so that the same settlement twice is posted once.
+    """
+    account = account_of(books, command.agent, track=command.track)
     if account.tracked:
-        books.accounts.setdefault(name, account)
-    account.consumed += amount
-    _count_buckets(account, amount, usage)
-    moves = cover(books, account)
-    changed(books, account)
-    seq = books.log("charged", account, amount, hold_id, moves, facts)
-    return Posted(name, amount, overdraft(account), moves, seq, bool(facts.get("late")))
+        books.accounts.setdefault(command.agent, account)
+    hold = HoldRecord(command.hold_id, command.agent, 0, books.now, "expected")
+    hold.status = "expired"
+    books.holds[command.hold_id] = hold
+    books.retire(hold)
+    return hold
 
 
 def _count_buckets(account: Account, amount: int, usage: Usage | None) -> None:

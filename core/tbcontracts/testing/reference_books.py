@@ -1,4 +1,4 @@
-"""The books of the reference: numbers, and the few things that all of its rules need.
+"""The books of the reference: numbers, keys, and the few things that all of its rules need.
 
 Slow and plain: it sorts all donors at every need and looks through all holds at every command.
 """
@@ -8,12 +8,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tbcontracts.commands import Denied, Reply
+from tbcontracts import checks
+from tbcontracts.commands import Command, Confidence, Denied, Reply, Reserve
 from tbcontracts.contract import BudgetContract
-from tbcontracts.errors import ScopeClosedError, UnknownAgentError
+from tbcontracts.errors import (
+    HoldResolvedError,
+    IdempotencyConflictError,
+    ScopeClosedError,
+    UnknownAgentError,
+)
 from tbcontracts.events import Move
 
 DONORS_MAX = 64
+DAY_S, TEN_MINUTES_S = 86_400.0, 600.0
+_CHECKS = {
+    "amount": checks.check_amount,
+    "leave": checks.check_amount,
+    "most": checks.check_amount,
+    "ttl_s": checks.check_seconds,
+}
 Moves = tuple[Move, ...]
 
 
@@ -32,6 +45,11 @@ class Agent:
     finished: bool = False
     confidence: float | None = None
     said: Any = None  # the refusal that was the last thing written of it
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.contract.agent_name
 
     @property
     def remaining(self) -> int:
@@ -57,6 +75,29 @@ class Hold:
     ended_as: Any = None
     reply: Any = None
 
+    def take_back(self) -> int:
+        """Undo what an open hold keeps, or what was charged for it by estimate."""
+        taken = self.amount if self.state == "open" else self.charged
+        if self.state == "open":
+            self.agent.held -= taken
+        else:
+            self.agent.consumed -= taken
+            self.agent.unmeasured -= taken
+        self.state, self.charged = "taken back", 0
+        return taken
+
+    def end(self, how: str, reply: Reply, amount: int = 0) -> Reply:
+        """End for good; returns the reply."""
+        self.state, self.ended_as, self.reply = how, (how, amount), reply
+        return reply
+
+    def again(self, how: str, amount: int = 0) -> Reply:
+        """Answer a second ending: the first reply if it is the same one."""
+        if self.ended_as != (how, amount):
+            raise HoldResolvedError
+        reply: Reply = self.reply
+        return reply
+
 
 class ReferenceBooks:
     """One scope's books, kept in the plainest way."""
@@ -68,6 +109,43 @@ class ReferenceBooks:
         self.pool = self.total = self.seq = 0
         self.now, self.closed = 0.0, False
 
+    def begin(self, command: Command, now: float) -> Any:
+        """Set the time, and return a command with its numbers as they should be, or refuse it."""
+        self.now = max(self.now, now)
+        for name, check in _CHECKS.items():
+            if hasattr(command, name):
+                number: Any = check(getattr(command, name), name)
+                command = command._replace(**{name: number})
+        if isinstance(command, Confidence) and command.score is not None:
+            checks.check_score(command.score, "score")
+        return command
+
+    def said_before(self, command: Command) -> Reply | None:
+        """Return the reply to a key that is remembered."""
+        known = self.keys.get(getattr(command, "key", None) or "")
+        if known is None or known[2] <= self.now:
+            return None
+        if known[0] != _essence(command):
+            raise IdempotencyConflictError
+        return known[1]
+
+    def remember(self, command: Command, reply: Reply) -> Reply:
+        """Keep a reply for its key: a day or twice the hold's limit, a refusal for 10 minutes."""
+        key, keep_s = getattr(command, "key", None), DAY_S
+        if isinstance(command, Reserve):
+            keep_s = max(DAY_S, 2 * command.ttl_s)
+        if isinstance(reply, Denied):
+            keep_s = 0.0 if getattr(command, "trial", False) else TEN_MINUTES_S
+        if key is not None and keep_s:
+            self.keys[key] = (_essence(command), reply, self.now + keep_s)
+        return reply
+
+    def add(self, amount: int) -> None:
+        """Count budget that is new to the scope; all of it must stay exact in every store."""
+        if self.total + amount > checks.TOTAL_MAX:
+            raise ValueError(amount)
+        self.total += amount
+
     def write(self, agent: Agent | None) -> int:
         """Write an entry; return its number."""
         if agent is not None:
@@ -76,10 +154,11 @@ class ReferenceBooks:
         return self.seq
 
     def find(self, name: str, *, track: bool = False) -> Agent:
-        """Return an agent."""
-        if name not in self.agents and not track:
+        """Return an agent; without `track` it must have a contract."""
+        agent = self.agents.get(name) or Agent(BudgetContract(name, max_tokens=0), tracked=True)
+        if agent.tracked and not track:
             raise UnknownAgentError(name)
-        return self.agents.get(name) or Agent(BudgetContract(name, max_tokens=0), tracked=True)
+        return agent
 
     def check_open(self) -> None:
         """Refuse what a closed scope does not take."""
@@ -137,13 +216,21 @@ class ReferenceBooks:
 
     def no(self, agent: Agent, asked: int, reach: int, code: str, **facts: Any) -> Denied:
         """Return a refusal."""
-        lacking, name = max(0, asked - reach), agent.contract.agent_name
-        return Denied(name, asked, max(0, reach), lacking, code, self.seq, **facts)
+        lacking = max(0, asked - reach)
+        return Denied(agent.name, asked, max(0, reach), lacking, code, self.seq, **facts)
 
     def say_no(self, agent: Agent, no: Denied) -> Denied:
         """Put a refusal on the books; one that was just said is only counted."""
+        self.agents.setdefault(no.agent, agent)
         agent.denials += 1
         if agent.said != (no.code, no.requested, no.available):
             self.write(agent)
             agent.said = (no.code, no.requested, no.available)
         return no._replace(seq=self.seq)
+
+
+def _essence(command: Command) -> tuple[Any, ...]:
+    """Return what must be the same where a key is used again."""
+    if isinstance(command, Reserve):
+        command = command._replace(hold_id="", trial=False)
+    return type(command), *command

@@ -20,7 +20,9 @@ T = TypeVar("T")
 # Not in the order of their UTF-8 bytes, nor of the lower case.
 AGENTS = ("b", "a", "Z", "é", "z", "\U0001f600", "\uff5a")
 STRANGER = "stranger"
-_TIMES_S = (0.0, 0.0, 0.0, 1.0, 5.0, 60.0, 700.0)
+_TIMES_S = (0.0, 0.0, 0.0, 0.0, 1.0, 5.0, 60.0, 700.0)
+_ODD_TIMES_S = (-30.0, 90_000.0)  # a clock that goes back; a day, after which keys are forgotten
+_BAD_AMOUNTS: tuple[Any, ...] = (-1, 2**40 + 1, 1.5, float("nan"), float("inf"), True, "7", None)
 _LIMITS_S = (1.0, 5.0, 60.0)
 
 
@@ -63,12 +65,17 @@ class Commands:
             self.confidence,
             self.refuse,
             self.open,
+            self.odd,
         ]
 
     def next(self) -> tuple[Command, float]:
         """Return a command, and how many seconds pass before it."""
         make = self._choices.choice(self._makers)
-        return make(), self._choices.choice(_TIMES_S)
+        return make(), self.pause_s()
+
+    def pause_s(self) -> float:
+        """Return how many seconds pass."""
+        return self._choices.choice(_ODD_TIMES_S if self._seldom() else _TIMES_S)
 
     def opening(self) -> commands.Open:
         """Return what a scope begins with: contracts for most agents, many of them alike."""
@@ -104,7 +111,12 @@ class Commands:
         amount = self._amount()
         usage = Usage(input_tokens=amount, measured=self._choices.choice((True, True, False)))
         return commands.Settle(
-            hold_id, agent, amount, usage if self._often() else None, final=self._often()
+            hold_id,
+            agent,
+            amount,
+            usage if self._often() else None,
+            final=self._often(),
+            track=self._rarely(),
         )
 
     def void(self) -> Command:
@@ -156,6 +168,26 @@ class Commands:
             observed=self._rarely(),
             track=self._rarely(),
         )
+
+    def odd(self) -> Command:
+        """Ask for what must be refused without a trace; seldom, close the scope."""
+        if self._seldom():
+            return commands.Close()
+        agent, amount = self._agent(), self._choices.choice(_BAD_AMOUNTS)
+        hold_id, key = f"{self._prefix}odd", self._key()
+        bad: list[Command] = [
+            commands.Reserve(agent, amount, hold_id, key=key, track=True),
+            commands.Reserve(agent, 1, hold_id, ttl_s=amount if amount == "7" else -1.0),
+            commands.Reserve(agent, 1, hold_id, leave=amount, key=key),
+            commands.Settle(self._hold()[0], agent, amount, track=True),
+            commands.Charge(agent, amount, key=key, track=True),
+            commands.Refuse(agent, amount, "unbounded", track=True),
+            commands.TopUp(agent, amount, key=key),
+            commands.Transfer(None, agent, amount, key=key),
+            commands.Expire(amount),
+            commands.Confidence(agent, self._choices.choice((-0.1, 1.1, float("nan")))),
+        ]
+        return self._choices.choice(bad)
 
     def _agent(self) -> str:
         return STRANGER if self._seldom() else self._choices.choice(AGENTS)
