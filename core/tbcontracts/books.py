@@ -189,6 +189,12 @@ class Books:
             if due in self.keys and self.keys[due].until <= self.now:
                 del self.keys[due]
 
+    def is_awaited(self, now: float, *, keys: bool) -> bool:
+        """Return whether somebody may come back to these books: to an open hold, or with a key."""
+        if any(hold.status == "open" and hold.expires_at > now for hold in self.holds.values()):
+            return True
+        return keys and any(remembered.until > now for remembered in self.keys.values())
+
     def retire(self, hold: HoldRecord) -> None:
         """Keep an ended hold among the last ones, so that ending it again can be answered."""
         self.resolved.append(hold.hold_id)

@@ -91,7 +91,7 @@ def transfer(books: Books, command: Transfer) -> Reply:
         code = "uphill" if uphill else "budget_exceeded"
         available = 0 if uphill else donor.surplus
     reply: Reply
-    if amount > available:
+    if amount > available or code == "uphill":
         reply = log_denial(books, taker, denied(taker, amount, available, code, books.seq))
     else:
         moves = (Move(command.donor, amount),)

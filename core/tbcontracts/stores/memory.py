@@ -2,7 +2,9 @@
 
 Atomic for all threads of a process. It loses everything when the process ends; it keeps the last
 10,000 journal entries and ended holds of a scope (account totals stay exact for ever), drops closed
-scopes beyond 1,000 and scopes that were idle for 24 hours.
+scopes beyond 1,000 and scopes that were idle for 24 hours. None goes while a hold is open whose
+limit has not passed, and no idle one before its keys are forgotten. Whoever comes back to a scope
+that was dropped finds new books there.
 """
 
 from __future__ import annotations
@@ -25,10 +27,11 @@ _TIDY_EVERY = 256
 class _Shelf:
     """One scope's books with their lock."""
 
-    __slots__ = ("books", "lock")
+    __slots__ = ("books", "dropped", "lock")
 
     def __init__(self, journal_entries_max: int) -> None:
         self.lock = threading.Lock()
+        self.dropped = False  # nobody finds these books any more: what is written here is lost
         self.books = Books(journal_entries_max=journal_entries_max)
 
 
@@ -53,20 +56,25 @@ class MemoryStore:
         self._opened = 0
 
     def apply(self, scope: str, command: Command) -> Applied:
-        """Carry out a command on a scope's books."""
-        shelf = self._shelves.get(scope) or self._new_shelf(scope)
-        books = shelf.books
-        with shelf.lock:
-            before = books.seq
-            reply = step(books, command, self._clock())
-            written = books.seq - before
-            if not written:
-                entries: tuple[JournalEntry, ...] = ()
-            elif written == 1 and books.journal:
-                entries = (books.journal[-1],)
-            else:
-                entries = tuple(islice(reversed(books.journal), written))[::-1]
-        return Applied(reply, entries)
+        """Carry out a command on a scope's books.
+
+        Returns:
+            The reply and the entries, of which there are at most as many as the journal keeps.
+        """
+        while True:
+            shelf = self._shelves.get(scope) or self._new_shelf(scope)
+            books = shelf.books
+            with shelf.lock:
+                if shelf.dropped:
+                    continue
+                before = books.seq
+                reply = step(books, command, self._clock())
+                written = books.seq - before
+                if not written:
+                    return Applied(reply, ())
+                if written == 1 and books.journal:
+                    return Applied(reply, (books.journal[-1],))
+                return Applied(reply, tuple(islice(reversed(books.journal), written))[::-1])
 
     async def aapply(self, scope: str, command: Command) -> Applied:
         """Carry out a command; it takes microseconds, so the event loop does it itself."""
@@ -103,7 +111,9 @@ class MemoryStore:
             return None
         with shelf.lock:
             remembered = shelf.books.keys.get(key)
-        return None if remembered is None else remembered.reply
+            if remembered is None or remembered.until <= max(self._clock(), shelf.books.now):
+                return None
+        return remembered.reply
 
     async def aresolve(self, scope: str, key: str) -> Reply | None:
         """Return the first reply to an idempotency key, or None if it is not remembered."""
@@ -121,7 +131,9 @@ class MemoryStore:
     def close(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._shelves.clear()
+            for scope, shelf in list(self._shelves.items()):
+                with shelf.lock:
+                    self._drop(scope, shelf)
 
     def _new_shelf(self, scope: str) -> _Shelf:
         """Add a scope, unless another thread just did."""
@@ -136,14 +148,30 @@ class MemoryStore:
             return shelf
 
     def _tidy(self) -> None:
-        """Drop idle scopes, and the oldest closed ones. A scope in use is locked, and stays."""
-        idle_since = self._clock() - IDLE_S
-        closed: list[str] = []
+        """Drop idle scopes, and of the closed ones those that rest longest.
+
+        Looks at all scopes without their locks, and again with them at those that may go: a command
+        that comes in between is either on the books before they are judged, or finds them dropped
+        and begins again.
+        """
+        now = self._clock()
+        idle_since = now - IDLE_S
+        closed: list[tuple[float, str, _Shelf]] = []
         for scope, shelf in list(self._shelves.items()):
             if shelf.books.now < idle_since:
-                del self._shelves[scope]
+                with shelf.lock:
+                    idle = shelf.books.now < idle_since
+                    if idle and not shelf.books.is_awaited(now, keys=True):
+                        self._drop(scope, shelf)
             elif shelf.books.closed:
-                closed.append(scope)
-        closed.sort(key=lambda scope: self._shelves[scope].books.now)
-        for scope in closed[: max(0, len(closed) - CLOSED_SCOPES_MAX)]:
-            del self._shelves[scope]
+                closed.append((shelf.books.now, scope, shelf))
+        closed.sort(key=lambda one: one[0])
+        for _, scope, shelf in closed[: max(0, len(closed) - CLOSED_SCOPES_MAX)]:
+            with shelf.lock:
+                if not shelf.books.is_awaited(now, keys=False):
+                    self._drop(scope, shelf)
+
+    def _drop(self, scope: str, shelf: _Shelf) -> None:
+        """Take a scope away; the caller has both locks."""
+        shelf.dropped = True
+        del self._shelves[scope]

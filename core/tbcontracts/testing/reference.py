@@ -151,7 +151,7 @@ class Reference(ReferenceBooks):
                 raise ValueError(command.donor)
             uphill = donor.contract.priority > taker.contract.priority
             reach, code = (0, "uphill") if uphill else (donor.surplus, code)
-        if command.amount > reach:
+        if command.amount > reach or code == "uphill":
             return self.say_no(taker, self.no(taker, command.amount, reach, code))
         taker.finished = False
         self.give(taker, (Move(command.donor, command.amount),))

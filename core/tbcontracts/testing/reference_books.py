@@ -5,8 +5,9 @@ Slow and plain: it sorts all donors at every need and looks through all holds at
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tbcontracts import checks
 from tbcontracts.commands import Command, Confidence, Denied, Reply, Reserve
@@ -18,6 +19,9 @@ from tbcontracts.errors import (
     UnknownAgentError,
 )
 from tbcontracts.events import Move
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 DONORS_MAX = 64
 DAY_S, TEN_MINUTES_S = 86_400.0, 600.0
@@ -108,6 +112,18 @@ class ReferenceBooks:
         self.keys: dict[str, tuple[Any, Reply, float]] = {}
         self.pool = self.total = self.seq = 0
         self.now, self.closed = 0.0, False
+
+    def copy(self) -> Self:
+        """Return the same books again, to try something on."""
+        twin = copy.copy(self)
+        twin.keys = dict(self.keys)
+        twin.agents = {name: copy.copy(agent) for name, agent in self.agents.items()}
+        twin.holds = dict(self.holds)
+        for name, hold in self.holds.items():
+            if hold.ended_as is None:
+                twin.holds[name] = copy.copy(hold)
+                twin.holds[name].agent = twin.agents[hold.agent.name]
+        return twin
 
     def begin(self, command: Command, now: float) -> Any:
         """Set the time, and return a command with its numbers as they should be, or refuse it."""

@@ -44,9 +44,11 @@ class Commands:
     Args:
         choices: Where chance comes from.
         prefix: Begins the ids of this maker's holds, where several work on one scope.
+        closes: Whether the scope may be closed on the way, seldom.
     """
 
-    def __init__(self, choices: Choices, prefix: str = "h") -> None:
+    def __init__(self, choices: Choices, prefix: str = "h", *, closes: bool = True) -> None:
+        self._closes = closes
         self._choices = choices
         self._prefix = prefix
         self._holds: list[tuple[str, str]] = []
@@ -171,7 +173,7 @@ class Commands:
 
     def odd(self) -> Command:
         """Ask for what must be refused without a trace; seldom, close the scope."""
-        if self._seldom():
+        if self._closes and self._seldom():
             return commands.Close()
         agent, amount = self._agent(), self._choices.choice(_BAD_AMOUNTS)
         hold_id, key = f"{self._prefix}odd", self._key()
