@@ -12,37 +12,33 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any
 
-from tbcontracts.books import Statement
-from tbcontracts.commands import (
-    Charge,
-    Command,
-    Denied,
-    Granted,
-    Open,
-    Posted,
-    Reply,
-    Reserve,
-    Settle,
-    TopUp,
-)
-from tbcontracts.contract import BudgetContract
-from tbcontracts.errors import HoldResolvedError, IdempotencyConflictError
+from tbcontracts.commands import Command, Reply
 from tbcontracts.events import JournalEntry
 from tbcontracts.stores.base import Applied, Store
-from tbcontracts.testing.audit import Audit
-from tbcontracts.testing.history import ConformanceError, Recorder, check_history
+from tbcontracts.testing.audit import Audit, BrokenPromiseError
+from tbcontracts.testing.checking import (
+    ConformanceError,
+    MakeStore,
+    ManualClock,
+    expect,
+    opened,
+    quick_turns,
+    read_books,
+    showing,
+)
+from tbcontracts.testing.conformance_keys import check_keys
+from tbcontracts.testing.history import Recorder, check_history
 from tbcontracts.testing.reference import Reference
 from tbcontracts.testing.strategies import Commands, difference, outcome
 
 __all__ = [
+    "BrokenPromiseError",
     "ConformanceError",
+    "MakeStore",
     "ManualClock",
     "check_histories",
     "check_keys",
@@ -51,29 +47,8 @@ __all__ = [
     "check_threads",
 ]
 
-_SWITCH_S = 1e-5  # threads take turns within a command, not after many
 _PAUSES_S = (0.0, 0.0, 0.0, 1.0)
-
-
-class ManualClock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self, now: float = 1_000_000.0) -> None:
-        self._lock = threading.Lock()
-        self._now = now
-
-    def __call__(self) -> float:
-        """Return the time, in seconds since the epoch."""
-        return self._now
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass; a negative number sets the clock back."""
-        with self._lock:
-            self._now += seconds
-
-
-MakeStore = Callable[[ManualClock], Store]
-"""Opens an empty store. Where it can, the store takes its time from the clock."""
+_COMMANDS_PER_SCOPE = 20  # of each caller; then the budget is used up, and they go on to new books
 
 
 def check_store(
@@ -122,16 +97,16 @@ def check_histories(
         ConformanceError: A reply or the books differ from the reference.
         BrokenPromiseError: What it wrote to the journal breaks a promise.
     """
-    with _store(make_store) as (store, clock):
+    with opened(make_store) as (store, clock):
         _check_unknown_scope(store)
         bystander = store.apply("bystander", Commands(random.Random(seed)).opening())
         before = store.read("bystander")
         for number in range(seed, seed + histories):
-            with _showing(f"history of seed {number}"):
+            with showing(f"history of seed {number}"):
                 history = _History(store, clock, f"history-{number}", own_clock=own_clock)
                 history.run(random.Random(number), commands, awaited=number % 2 == 1)
-        _expect(store.read("bystander"), before, "the books that nobody touched")
-        _expect(store.journal("bystander"), bystander.entries, "their journal")
+        expect(store.read("bystander"), before, "the books that nobody touched")
+        expect(store.journal("bystander"), bystander.entries, "their journal")
 
 
 class _History:
@@ -162,13 +137,13 @@ class _History:
                 command, pause_s = maker.next()
                 if not self._own_clock:
                     self._clock.advance(pause_s)
-                with _showing(f"command {number}, {command}"):
+                with showing(f"command {number}, {command}"):
                     self._step(command, apply)
             if loop is not None:
                 read = loop.run_until_complete(self._store.aread(self._scope))
-                _expect(read, self._store.read(self._scope), "the awaited statement")
+                expect(read, self._store.read(self._scope), "the awaited statement")
                 read_journal = loop.run_until_complete(self._store.ajournal(self._scope, 3))
-                _expect(read_journal, self._store.journal(self._scope, 3), "the awaited journal")
+                expect(read_journal, self._store.journal(self._scope, 3), "the awaited journal")
         finally:
             if loop is not None:
                 loop.close()
@@ -187,7 +162,7 @@ class _History:
         if entries:
             now = entries[-1].at
         expected = outcome(lambda: self._reference.step(command, now))
-        statement = _read(self._store, self._scope)
+        statement = read_books(self._store, self._scope)
         found = difference(reply, expected, statement, self._reference)
         if found:
             raise ConformanceError(found)
@@ -199,9 +174,9 @@ class _History:
     def _check_journal(self) -> None:
         """Compare the journal that is kept with what each command said that it wrote."""
         kept = self._store.journal(self._scope)
-        _expect(kept, tuple(self._heard[-len(kept) :]), "the journal")
+        expect(kept, tuple(self._heard[-len(kept) :]), "the journal")
         later = tuple(entry for entry in kept if entry.seq > self._audit.seq - 5)
-        _expect(self._store.journal(self._scope, self._audit.seq - 5), later, "the last 5 entries")
+        expect(self._store.journal(self._scope, self._audit.seq - 5), later, "the last 5 entries")
 
 
 def check_threads(
@@ -218,25 +193,32 @@ def check_threads(
         ConformanceError: No order of the commands explains the replies and the books.
         BrokenPromiseError: The journal breaks a promise.
     """
-    with _store(make_store) as (store, clock), _showing(f"threads of seed {seed}"):
-        recorder, start = Recorder(), threading.Barrier(callers)
-        makers = _makers(callers, seed)
+    with opened(make_store) as (store, clock):
+        for number in range(seed, seed + _rounds(commands)):
+            with showing(f"threads of seed {number}"):
+                _run_threads(store, None if own_clock else clock, callers, number)
 
-        def apply(command: Command) -> Applied:
-            return store.apply("s", command)
 
-        def call(number: int) -> None:
-            choices = random.Random(f"{seed}-pauses-{number}")
-            start.wait()
-            for _ in range(commands):
-                if not own_clock:
-                    clock.advance(choices.choice(_PAUSES_S))
-                recorder.record(makers[number].next()[0], apply)
+def _run_threads(store: Store, clock: ManualClock | None, callers: int, seed: int) -> None:
+    """Let threads work on one scope, and check the history."""
+    scope, recorder, start = f"threads-{seed}", Recorder(), threading.Barrier(callers)
+    makers = _makers(callers, seed)
 
-        recorder.record(makers[0].opening(), apply)
-        with _quick_turns(), ThreadPoolExecutor(callers) as pool:
-            list(pool.map(call, range(callers)))
-        check_history(recorder.events, _read(store, "s"))
+    def apply(command: Command) -> Applied:
+        return store.apply(scope, command)
+
+    def call(number: int) -> None:
+        choices = random.Random(f"{seed}-pauses-{number}")
+        start.wait()
+        for _ in range(_COMMANDS_PER_SCOPE):
+            if clock is not None:
+                clock.advance(choices.choice(_PAUSES_S))
+            recorder.record(makers[number].next()[0], apply)
+
+    recorder.record(makers[0].opening(), apply)
+    with quick_turns(), ThreadPoolExecutor(callers) as pool:
+        list(pool.map(call, range(callers)))
+    check_history(recorder.events, read_books(store, scope))
 
 
 def check_tasks(
@@ -253,89 +235,35 @@ def check_tasks(
         ConformanceError: No order of the commands explains the replies and the books.
         BrokenPromiseError: The journal breaks a promise.
     """
-    with _store(make_store) as (store, clock), _showing(f"tasks of seed {seed}"):
-        recorder = Recorder()
-        makers = _makers(callers, seed)
-
-        async def apply(command: Command) -> Applied:
-            return await store.aapply("s", command)
-
-        async def call(number: int) -> None:
-            choices = random.Random(f"{seed}-pauses-{number}")
-            for _ in range(commands):
-                if not own_clock:
-                    clock.advance(choices.choice(_PAUSES_S))
-                await recorder.arecord(makers[number].next()[0], apply)
-                await asyncio.sleep(0)
-
-        async def run() -> None:
-            await recorder.arecord(makers[0].opening(), apply)
-            await asyncio.gather(*map(call, range(callers)))
-
-        asyncio.run(run())
-        check_history(recorder.events, _read(store, "s"))
+    with opened(make_store) as (store, clock):
+        for number in range(seed, seed + _rounds(commands)):
+            with showing(f"tasks of seed {number}"):
+                asyncio.run(_run_tasks(store, None if own_clock else clock, callers, number))
 
 
-def check_keys(make_store: MakeStore, *, own_clock: bool = False, callers: int = 16) -> None:
-    """Check that a command with a key, or the end of a hold, takes effect once.
+async def _run_tasks(store: Store, clock: ManualClock | None, callers: int, seed: int) -> None:
+    """Let tasks work on one scope, and check the history."""
+    scope, recorder, makers = f"tasks-{seed}", Recorder(), _makers(callers, seed)
 
-    Raises:
-        ConformanceError: It does so twice, not at all, or answers otherwise the second time.
-    """
-    with _store(make_store) as (store, clock):
-        store.apply("s", Open((BudgetContract("a", max_tokens=100, min_reserve=0),)))
-        hold = Reserve("a", 60, "h1", key="hold")
-        granted = _all_at_once(callers, lambda n: store.apply("s", hold._replace(hold_id=f"h{n}")))
-        reply = granted[0]
-        _expect(granted, [reply] * callers, "the replies to one key")
-        if not isinstance(reply, Granted):
-            msg = f"A hold that fits was not granted: {reply!r}."
-            raise ConformanceError(msg)
-        _expect(store.resolve("s", "hold"), reply, "what the key resolves to")
-        _expect(asyncio.run(store.aresolve("s", "hold")), reply, "what the key resolves to")
-        _expect(store.resolve("s", "never"), None, "a key that was not used")
-        _expect(_account(store).held, 60, "the tokens held under one key")
-        for other in (hold._replace(amount=61), Charge("a", 60, key="hold")):
-            found = outcome(lambda other=other: store.apply("s", other).reply)  # type: ignore[misc]
-            _expect(found, IdempotencyConflictError, "a key used for something else")
+    async def apply(command: Command) -> Applied:
+        return await store.aapply(scope, command)
 
-        denied = outcome(lambda: store.apply("s", Reserve("a", 70, "late", key="no")).reply)
-        _expect(isinstance(denied, Denied), True, "a hold that does not fit is denied")
-        store.apply("s", TopUp("a", 50, key="more"))
-        store.apply("s", TopUp("a", 50, key="more"))
-        _expect(_account(store).allocated, 150, "the allocation after one top-up, sent twice")
-        again = store.apply("s", Reserve("a", 70, "late again", key="no")).reply
-        _expect(again, denied, "a denied key after there is budget")
+    async def call(number: int) -> None:
+        choices = random.Random(f"{seed}-pauses-{number}")
+        for _ in range(_COMMANDS_PER_SCOPE):
+            if clock is not None:
+                clock.advance(choices.choice(_PAUSES_S))
+            await recorder.arecord(makers[number].next()[0], apply)
+            await asyncio.sleep(0)
 
-        charges = _all_at_once(callers, lambda _: store.apply("s", Charge("a", 5, key="c")))
-        _expect(charges, [charges[0]] * callers, "the replies to one charge")
-        _expect(_account(store).consumed, 5, "what was charged")
-
-        ends = _all_at_once(callers, lambda n: store.apply("s", Settle(reply.hold_id, "a", n)))
-        posted = [end for end in ends if isinstance(end, Posted)]
-        _expect(len(posted), 1, "the number of settlements of one hold")
-        _expect(ends.count(HoldResolvedError), callers - 1, "the number of refused settlements")
-        _expect(_account(store).consumed, 5 + posted[0].amount, "what was settled")
-        same = Settle(reply.hold_id, "a", posted[0].amount)
-        _expect(store.apply("s", same).reply, posted[0], "the same settlement again")
-        _expect(_account(store).held, 0, "what is held after the hold was settled")
-        if not own_clock:
-            _check_forgetting(store, clock)
+    await recorder.arecord(makers[0].opening(), apply)
+    await asyncio.gather(*map(call, range(callers)))
+    check_history(recorder.events, read_books(store, scope))
 
 
-def _check_forgetting(store: Store, clock: ManualClock) -> None:
-    """Check how long keys are kept: refusals for 10 minutes, all others for a day."""
-    clock.advance(601)
-    _expect(store.resolve("s", "no"), None, "a refusal after 10 minutes")
-    granted = store.apply("s", Reserve("a", 70, "at last", key="no", ttl_s=50_000)).reply
-    _expect(isinstance(granted, Granted), True, "a denied key is asked again after 10 minutes")
-    clock.advance(85_000)
-    consumed = _account(store).consumed
-    store.apply("s", Charge("a", 5, key="c"))
-    _expect(_account(store).consumed, consumed, "what is charged by the same key within a day")
-    clock.advance(10_000)
-    _expect(store.resolve("s", "c"), None, "a charge after a day")
-    _expect(store.resolve("s", "no"), granted, "a hold's key, for twice its limit")
+def _rounds(commands: int) -> int:
+    """Return how many scopes it takes for each caller to give this many commands."""
+    return max(1, -(-commands // _COMMANDS_PER_SCOPE))
 
 
 def _makers(callers: int, seed: int) -> list[Commands]:
@@ -346,71 +274,9 @@ def _makers(callers: int, seed: int) -> list[Commands]:
     ]
 
 
-def _all_at_once(callers: int, apply: Callable[[int], Applied]) -> list[object]:
-    """Return what this many threads are answered that ask at the same time."""
-    start = threading.Barrier(callers)
-
-    def call(number: int) -> object:
-        start.wait()
-        return outcome(lambda: apply(number).reply)
-
-    with _quick_turns(), ThreadPoolExecutor(callers) as pool:
-        return list(pool.map(call, range(callers)))
-
-
 def _check_unknown_scope(store: Store) -> None:
     """Check that looking does not make a scope."""
     for _ in range(2):
-        _expect(store.read("never"), None, "the statement of a scope that never was")
-        _expect(store.journal("never"), (), "the journal of a scope that never was")
-        _expect(store.resolve("never", "key"), None, "a key in a scope that never was")
-
-
-def _read(store: Store, scope: str) -> Statement:
-    statement = store.read(scope)
-    if statement is None:
-        msg = f"There are no books of scope {scope!r}."
-        raise ConformanceError(msg)
-    return statement
-
-
-def _account(store: Store) -> Any:
-    return _read(store, "s").accounts[0]
-
-
-def _expect(got: object, wanted: object, what: str) -> None:
-    if got != wanted:
-        msg = f"{what}: {got!r}, not {wanted!r}"
-        raise ConformanceError(msg)
-
-
-@contextmanager
-def _showing(what: str) -> Iterator[None]:
-    """Say where it was, if something is wrong."""
-    try:
-        yield
-    except AssertionError as error:
-        msg = f"{what}: {error}"
-        raise type(error)(msg) from None
-
-
-@contextmanager
-def _store(make_store: MakeStore) -> Iterator[tuple[Store, ManualClock]]:
-    """Open a store, and close it in the end."""
-    clock = ManualClock()
-    store = make_store(clock)
-    try:
-        yield store, clock
-    finally:
-        store.close()
-
-
-@contextmanager
-def _quick_turns() -> Iterator[None]:
-    """Let threads take turns as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
+        expect(store.read("never"), None, "the statement of a scope that never was")
+        expect(store.journal("never"), (), "the journal of a scope that never was")
+        expect(store.resolve("never", "key"), None, "a key in a scope that never was")

@@ -19,12 +19,9 @@ from tbcontracts.errors import TBCError
 from tbcontracts.events import JournalEntry
 from tbcontracts.stores.base import Applied
 from tbcontracts.testing.audit import Audit
+from tbcontracts.testing.checking import ConformanceError
 from tbcontracts.testing.reference import Reference
 from tbcontracts.testing.strategies import difference, outcome
-
-
-class ConformanceError(AssertionError):
-    """A store does not do what the rules say."""
 
 
 class Event(NamedTuple):

@@ -17,8 +17,9 @@ from tbcontracts.testing.reference import Reference
 from tbcontracts.usage import Usage
 
 T = TypeVar("T")
-# Not in the order of their UTF-8 bytes, nor of the lower case.
-AGENTS = ("b", "a", "Z", "é", "z", "\U0001f600", "\uff5a")
+# Not in the order of their UTF-8 bytes, and in others in lower case and in UTF-16. The last one has
+# no contract at first.
+AGENTS = ("b", "a", "Z", "é", "\U0001f600", "\uff5a", "z")
 STRANGER = "stranger"
 _TIMES_S = (0.0, 0.0, 0.0, 0.0, 1.0, 5.0, 60.0, 700.0)
 _ODD_TIMES_S = (-30.0, 90_000.0)  # a clock that goes back; a day, after which keys are forgotten
@@ -61,7 +62,7 @@ class Commands:
             self.extend,
             self.expire,
             self.transfer,
-            self.top_up,
+            *[self.top_up] * 2,
             self.finish,
             self.change_contract,
             self.confidence,
@@ -90,7 +91,7 @@ class Commands:
     def reserve(self) -> Command:
         """Ask for a hold, of an odd kind at times."""
         agent, pick = self._agent(), self._choices.choice
-        if self._holds and self._rarely():
+        if self._holds and self._seldom():
             hold_id = pick(self._holds)[0]
         else:
             hold_id = f"{self._prefix}{len(self._holds)}"
@@ -147,7 +148,7 @@ class Commands:
     def top_up(self) -> Command:
         """Add budget to an agent or the pool."""
         agent = None if self._rarely() else self._agent()
-        return commands.TopUp(agent, self._choices.randint(0, 30), key=self._key())
+        return commands.TopUp(agent, self._choices.choice((0, 10, 40, 80)), key=self._key())
 
     def finish(self) -> Command:
         """End an agent's work."""
