@@ -8,7 +8,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from tbcontracts.books import AccountView
-from tbcontracts.commands import Charge, Denied, Granted, Open, Posted, Reserve, Settle, TopUp
+from tbcontracts.commands import (
+    Charge,
+    Command,
+    Denied,
+    Granted,
+    Open,
+    Posted,
+    Reserve,
+    Settle,
+    TopUp,
+)
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import HoldResolvedError, IdempotencyConflictError
 from tbcontracts.stores.base import Applied, Store
@@ -44,15 +54,14 @@ def check_keys(make_store: MakeStore, *, own_clock: bool = False, callers: int =
         expect(store.resolve("s", "never"), None, "a key that was not used")
         expect(_account(store).held, 60, "the tokens held under one key")
         for other in (hold._replace(amount=61), Charge("a", 60, key="hold")):
-            found = outcome(lambda other=other: store.apply("s", other).reply)  # type: ignore[misc]
-            expect(found, IdempotencyConflictError, "a key used for something else")
+            expect(_answer(store, other), IdempotencyConflictError, "a key used for something else")
 
-        denied = outcome(lambda: store.apply("s", Reserve("a", 70, "late", key="no")).reply)
+        denied = _answer(store, Reserve("a", 70, "late", key="no"))
         expect(isinstance(denied, Denied), True, "a hold that does not fit is denied")
         store.apply("s", TopUp("a", 50, key="more"))
         store.apply("s", TopUp("a", 50, key="more"))
         expect(_account(store).allocated, 150, "the allocation after one top-up, sent twice")
-        again = store.apply("s", Reserve("a", 70, "late again", key="no")).reply
+        again = _answer(store, Reserve("a", 70, "late again", key="no"))
         expect(again, denied, "a denied key after there is budget")
 
         charges = _all_at_once(callers, lambda _: store.apply("s", Charge("a", 5, key="c")))
@@ -65,7 +74,7 @@ def check_keys(make_store: MakeStore, *, own_clock: bool = False, callers: int =
         expect(ends.count(HoldResolvedError), callers - 1, "the number of refused settlements")
         expect(_account(store).consumed, 5 + posted[0].amount, "what was settled")
         same = Settle(reply.hold_id, "a", posted[0].amount)
-        expect(store.apply("s", same).reply, posted[0], "the same settlement again")
+        expect(_answer(store, same), posted[0], "the same settlement again")
         expect(_account(store).held, 0, "what is held after the hold was settled")
         if not own_clock:
             _check_forgetting(store, clock)
@@ -75,7 +84,7 @@ def _check_forgetting(store: Store, clock: ManualClock) -> None:
     """Check how long keys are kept: refusals for 10 minutes, all others for a day."""
     clock.advance(601)
     expect(store.resolve("s", "no"), None, "a refusal after 10 minutes")
-    granted = store.apply("s", Reserve("a", 70, "at last", key="no", ttl_s=50_000)).reply
+    granted = _answer(store, Reserve("a", 70, "at last", key="no", ttl_s=50_000.0))
     expect(isinstance(granted, Granted), True, "a denied key is asked again after 10 minutes")
     clock.advance(85_000)
     consumed = _account(store).consumed
@@ -84,6 +93,11 @@ def _check_forgetting(store: Store, clock: ManualClock) -> None:
     clock.advance(10_000)
     expect(store.resolve("s", "c"), None, "a charge after a day")
     expect(store.resolve("s", "no"), granted, "a hold's key, for twice its limit")
+
+
+def _answer(store: Store, command: Command) -> object:
+    """Return a reply, or the kind of an error."""
+    return outcome(lambda: store.apply("s", command).reply)
 
 
 def _all_at_once(callers: int, apply: Callable[[int], Applied]) -> list[object]:
