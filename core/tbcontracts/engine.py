@@ -35,7 +35,7 @@ class Engine:
         self.listeners = Listeners()
         self.lines = Lines()
         self.heartbeat = Heartbeat(self.apply)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may come back here on the same thread
         self._version = 0  # how many contracts there are; a scope is open up to some version
         self._opened: dict[str, int] = {}
         self._forecasts: dict[str, Forecast] = {}

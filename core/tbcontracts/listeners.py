@@ -30,7 +30,7 @@ class Listeners:
         self._waiting: queue.SimpleQueue[tuple[str, JournalEntry] | threading.Event] = (
             queue.SimpleQueue()
         )
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may come back here on the same thread
         self._thread: threading.Thread | None = None
         self.dropped = 0
         """Entries that were not told because listeners fell behind."""

@@ -56,7 +56,7 @@ class Forecast:
     def __init__(self) -> None:
         self._arrived: deque[int] = deque()
         self._ordered: list[int] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may come back here on the same thread
 
     def add(self, output_tokens: int) -> None:
         """Note a measured call."""

@@ -106,7 +106,7 @@ def estimate_tokens(text: str) -> int:
     return -int(-byte_length(text) // _BYTES_PER_TOKEN)
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a finalizer may come back here on the same thread
 
 
 @lru_cache(maxsize=1)
@@ -133,7 +133,7 @@ class RememberingCounter:
         self._count = count
         self._texts_max = texts_max
         self._known: dict[bytes, int] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may come back here on the same thread
 
     def __call__(self, text: str) -> int:
         """Return the tokens of a text."""
@@ -146,7 +146,7 @@ class RememberingCounter:
             with self._lock:
                 self._known[key] = known
                 while len(self._known) > self._texts_max:
-                    del self._known[next(iter(self._known))]
+                    self._known.pop(next(iter(self._known)), None)
         return known
 
 

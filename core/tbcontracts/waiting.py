@@ -51,7 +51,7 @@ class Line:
     """Those who wait for budget of one scope."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may come back here on the same thread
         self._waiters: list[Waiter] = []
         self._state = 0  # counts how often something came free
         self._moved_at = time.monotonic()
@@ -112,7 +112,7 @@ class Lines:
     """The lines of all scopes; a scope without one costs nothing."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may come back here on the same thread
         self._lines: dict[str, Line] = {}
         self._numbers = itertools.count()
 

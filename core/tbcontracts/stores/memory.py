@@ -5,16 +5,23 @@ Atomic for all threads of a process. It loses everything when the process ends; 
 scopes beyond 1,000 and scopes that were idle for 24 hours. None goes while a hold is open whose
 limit has not passed, and no idle one before its keys are forgotten. Whoever comes back to a scope
 that was dropped finds new books there.
+
+Python may run other code in the middle of a command, on the same thread: a signal handler, or the
+end of a generator that the garbage collector finds. If that settles a hold, it must neither wait
+for the lock that its own thread has, nor write on books that are half written: it is carried out
+right after the command.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from itertools import islice
 
 from tbcontracts.books import JOURNAL_ENTRIES_MAX, Books, Statement, state_of
-from tbcontracts.commands import Command, Reply
+from tbcontracts.commands import Charge, Command, Done, Posted, Reply, Settle, Void
+from tbcontracts.errors import StoreError
 from tbcontracts.events import JournalEntry
 from tbcontracts.rules import step
 from tbcontracts.stores.base import Applied, Clock
@@ -22,16 +29,19 @@ from tbcontracts.stores.base import Applied, Clock
 CLOSED_SCOPES_MAX = 1_000
 IDLE_S = 24 * 3600.0
 _TIDY_EVERY = 256
+_log = logging.getLogger("tbcontracts")
 
 
 class _Shelf:
     """One scope's books with their lock."""
 
-    __slots__ = ("books", "dropped", "lock")
+    __slots__ = ("books", "dropped", "interrupting", "lock")
 
     def __init__(self, journal_entries_max: int) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.dropped = False  # nobody finds these books any more: what is written here is lost
+        # While a command is carried out: what the same thread asked for in the middle of it.
+        self.interrupting: tuple[Command, ...] | None = None
         self.books = Books(journal_entries_max=journal_entries_max)
 
 
@@ -52,7 +62,7 @@ class MemoryStore:
         self._clock = clock or time.time
         self._journal_entries_max = journal_entries_max
         self._shelves: dict[str, _Shelf] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._opened = 0
 
     def apply(self, scope: str, command: Command) -> Applied:
@@ -65,16 +75,21 @@ class MemoryStore:
             shelf = self._shelves.get(scope) or self._new_shelf(scope)
             books = shelf.books
             with shelf.lock:
+                if shelf.interrupting is not None:
+                    return _interrupt(shelf, command)
                 if shelf.dropped:
                     continue
+                shelf.interrupting = ()
                 before = books.seq
-                reply = step(books, command, self._clock())
-                written = books.seq - before
-                if not written:
-                    return Applied(reply, ())
-                if written == 1 and books.journal:
-                    return Applied(reply, (books.journal[-1],))
-                return Applied(reply, tuple(islice(reversed(books.journal), written))[::-1])
+                late: tuple[JournalEntry, ...] = ()
+                try:
+                    reply = step(books, command, self._clock())
+                    entries = _written(books, before)
+                finally:
+                    while shelf.interrupting:
+                        late += self._catch_up(shelf)
+                    shelf.interrupting = None
+            return Applied(reply, entries + late if late else entries)
 
     async def aapply(self, scope: str, command: Command) -> Applied:
         """Carry out a command; it takes microseconds, so the event loop does it itself."""
@@ -130,48 +145,93 @@ class MemoryStore:
 
     def close(self) -> None:
         """Forget everything."""
-        with self._lock:
-            for scope, shelf in list(self._shelves.items()):
-                with shelf.lock:
-                    self._drop(scope, shelf)
+        shelves, self._shelves = self._shelves, {}
+        for shelf in shelves.values():
+            shelf.dropped = True
+
+    def _catch_up(self, shelf: _Shelf) -> tuple[JournalEntry, ...]:
+        """Carry out what came in the middle of a command; return what it wrote."""
+        commands, shelf.interrupting = shelf.interrupting or (), ()
+        before = shelf.books.seq
+        for command in commands:
+            self._try(shelf.books, command)
+        return _written(shelf.books, before)
+
+    def _try(self, books: Books, command: Command) -> None:
+        """Carry out a command whose caller went on already; nobody else may suffer for it."""
+        try:
+            step(books, command, self._clock())
+        except Exception:
+            _log.exception("A command that came in the middle of another one failed")
 
     def _new_shelf(self, scope: str) -> _Shelf:
-        """Add a scope, unless another thread just did."""
+        """Add a scope, unless somebody just did."""
         with self._lock:
-            shelf = self._shelves.get(scope)
-            if shelf is None:
-                self._opened += 1
-                if self._opened % _TIDY_EVERY == 0:
-                    self._tidy()
-                shelf = self._shelves[scope] = _Shelf(self._journal_entries_max)
-                shelf.books.now = self._clock()
-            return shelf
+            self._opened += 1
+            if self._opened % _TIDY_EVERY == 0:
+                self._tidy()
+            shelf = _Shelf(self._journal_entries_max)
+            shelf.books.now = self._clock()
+            return self._shelves.setdefault(scope, shelf)
 
     def _tidy(self) -> None:
-        """Drop idle scopes, and of the closed ones those that rest longest.
-
-        Looks at all scopes without their locks, and again with them at those that may go: a command
-        that comes in between is either on the books before they are judged, or finds them dropped
-        and begins again.
-        """
+        """Drop idle scopes, and of the closed ones those that rest longest."""
         now = self._clock()
-        idle_since = now - IDLE_S
         closed: list[tuple[float, str, _Shelf]] = []
         for scope, shelf in list(self._shelves.items()):
-            if shelf.books.now < idle_since:
-                with shelf.lock:
-                    idle = shelf.books.now < idle_since
-                    if idle and not shelf.books.is_awaited(now, keys=True):
-                        self._drop(scope, shelf)
+            if shelf.books.now < now - IDLE_S:
+                self._drop(scope, shelf, now, idle=True)
             elif shelf.books.closed:
                 closed.append((shelf.books.now, scope, shelf))
         closed.sort(key=lambda one: one[0])
         for _, scope, shelf in closed[: max(0, len(closed) - CLOSED_SCOPES_MAX)]:
-            with shelf.lock:
-                if not shelf.books.is_awaited(now, keys=False):
-                    self._drop(scope, shelf)
+            self._drop(scope, shelf, now, idle=False)
 
-    def _drop(self, scope: str, shelf: _Shelf) -> None:
-        """Take a scope away; the caller has both locks."""
-        shelf.dropped = True
-        del self._shelves[scope]
+    def _drop(self, scope: str, shelf: _Shelf, now: float, *, idle: bool) -> None:
+        """Drop a scope, unless somebody uses it or may come back to it.
+
+        A command that comes in meanwhile is either on the books before they are judged, or finds
+        them dropped and begins again. It is never waited for: it may itself wait for this store.
+        """
+        if not shelf.lock.acquire(blocking=False):
+            return
+        try:
+            in_use = shelf.interrupting is not None or (idle and shelf.books.now >= now - IDLE_S)
+            if not in_use and not shelf.books.is_awaited(now, keys=idle):
+                shelf.dropped = True
+                if self._shelves.get(scope) is shelf:
+                    del self._shelves[scope]
+        finally:
+            shelf.lock.release()
+
+
+def _written(books: Books, after_seq: int) -> tuple[JournalEntry, ...]:
+    """Return the entries after a number that are still kept."""
+    written = books.seq - after_seq
+    if not written:
+        return ()
+    if written == 1 and books.journal:
+        return (books.journal[-1],)
+    return tuple(islice(reversed(books.journal), written))[::-1]
+
+
+def _interrupt(shelf: _Shelf, command: Command) -> Applied:
+    """Put off a command that comes in the middle of another one on the same thread.
+
+    Usage is never refused and a hold is always given back, so the answer is known but for what the
+    books will come to. Nothing else can be answered before the books are whole again.
+
+    Raises:
+        StoreError: It asks for budget, or for a change of it.
+    """
+    reply: Reply
+    if isinstance(command, (Settle, Charge)):
+        reply = Posted(command.agent, command.amount, 0, (), shelf.books.seq)
+    elif isinstance(command, Void):
+        reply = Done(0, shelf.books.seq)
+    else:
+        what = type(command).__name__
+        msg = f"{what} came from a signal handler or a finalizer in the middle of another command."
+        raise StoreError(msg, remedy="What helps: a thread or a task of its own.")
+    shelf.interrupting = (*(shelf.interrupting or ()), command)
+    return Applied(reply, ())

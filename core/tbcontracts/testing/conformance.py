@@ -146,6 +146,7 @@ class _History:
                 expect(read_journal, self._store.journal(self._scope, 3), "the awaited journal")
         finally:
             if loop is not None:
+                loop.run_until_complete(loop.shutdown_default_executor())
                 loop.close()
         self._check_journal()
 
