@@ -176,11 +176,11 @@ class Commands:
         """Ask for what must be refused without a trace; seldom, close the scope."""
         if self._closes and self._seldom():
             return commands.Close()
-        agent, amount = self._agent(), self._choices.choice(_BAD_AMOUNTS)
+        agent, amount = self._agent(), self._bad_amount()
         hold_id, key = f"{self._prefix}odd", self._key()
         bad: list[Command] = [
             commands.Reserve(agent, amount, hold_id, key=key, track=True),
-            commands.Reserve(agent, 1, hold_id, ttl_s=amount if amount == "7" else -1.0),
+            commands.Reserve(agent, 1, hold_id, ttl_s=-1.0),
             commands.Reserve(agent, 1, hold_id, leave=amount, key=key),
             commands.Settle(self._hold()[0], agent, amount, track=True),
             commands.Charge(agent, amount, key=key, track=True),
@@ -191,6 +191,9 @@ class Commands:
             commands.Confidence(agent, self._choices.choice((-0.1, 1.1, float("nan")))),
         ]
         return self._choices.choice(bad)
+
+    def _bad_amount(self) -> Any:
+        return self._choices.choice(_BAD_AMOUNTS)
 
     def _agent(self) -> str:
         return STRANGER if self._seldom() else self._choices.choice(AGENTS)

@@ -1,4 +1,4 @@
-"""What the rules do at their edges, one by one: closed books, forgotten holds, large numbers, keys."""
+"""What the rules do at their edges: closed books, forgotten holds, large numbers, keys."""
 
 from __future__ import annotations
 

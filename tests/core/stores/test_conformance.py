@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,8 @@ from tbcontracts.commands import Charge, Command, Granted, Open, Reply, Reserve,
 from tbcontracts.contract import BudgetContract
 from tbcontracts.events import JournalEntry
 from tbcontracts.rules import step
-from tbcontracts.stores.base import Applied
+from tbcontracts.stores import open_store
+from tbcontracts.stores.base import Applied, Store
 from tbcontracts.stores.memory import MemoryStore
 from tbcontracts.testing.conformance import (
     BrokenPromiseError,
@@ -41,6 +44,17 @@ def test_the_memory_store_does_what_the_rules_say() -> None:
 def test_a_store_with_its_own_clock_can_be_checked() -> None:
     """Then the time of the entries is the time of the replay."""
     check_store(lambda _: MemoryStore(), own_clock=True, histories=10)
+
+
+def test_the_sqlite_store_does_what_the_rules_say(tmp_path: Path) -> None:
+    """The same suite, and nothing but another factory."""
+    numbers = itertools.count()
+
+    def make(clock: ManualClock) -> Store:
+        url = f"sqlite:///{tmp_path}/{next(numbers)}.db?synchronous=off"
+        return open_store(url, clock=clock)
+
+    check_store(make, histories=6)
 
 
 class Broken(MemoryStore):
