@@ -75,6 +75,13 @@ def opened(make_store: MakeStore) -> Iterator[tuple[Store, ManualClock]]:
         store.close()
 
 
+async def leave_loop(store: Store) -> None:
+    """Let a store close what it has open for this event loop, if it is one that does."""
+    close = getattr(store, "aclose", None)
+    if close is not None:
+        await close()
+
+
 @contextmanager
 def quick_turns() -> Iterator[None]:
     """Let threads take turns as often as they can."""

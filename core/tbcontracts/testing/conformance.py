@@ -25,6 +25,7 @@ from tbcontracts.testing.checking import (
     MakeStore,
     ManualClock,
     expect,
+    leave_loop,
     opened,
     quick_turns,
     read_books,
@@ -146,6 +147,7 @@ class _History:
                 expect(read_journal, self._store.journal(self._scope, 3), "the awaited journal")
         finally:
             if loop is not None:
+                loop.run_until_complete(leave_loop(self._store))
                 loop.run_until_complete(loop.shutdown_default_executor())
                 loop.close()
         self._check_journal()
@@ -259,6 +261,7 @@ async def _run_tasks(store: Store, clock: ManualClock | None, callers: int, seed
 
     await recorder.arecord(makers[0].opening(), apply)
     await asyncio.gather(*map(call, range(callers)))
+    await leave_loop(store)
     check_history(recorder.events, read_books(store, scope))
 
 

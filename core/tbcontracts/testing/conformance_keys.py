@@ -27,6 +27,7 @@ from tbcontracts.testing.checking import (
     MakeStore,
     ManualClock,
     expect,
+    leave_loop,
     opened,
     quick_turns,
     read_books,
@@ -50,7 +51,7 @@ def check_keys(make_store: MakeStore, *, own_clock: bool = False, callers: int =
             msg = f"A hold that fits was not granted: {reply!r}."
             raise ConformanceError(msg)
         expect(store.resolve("s", "hold"), reply, "what the key resolves to")
-        expect(asyncio.run(store.aresolve("s", "hold")), reply, "what the key resolves to")
+        expect(asyncio.run(_resolve(store, "hold")), reply, "what the key resolves to, awaited")
         expect(store.resolve("s", "never"), None, "a key that was not used")
         expect(_account(store).held, 60, "the tokens held under one key")
         for other in (hold._replace(amount=61), Charge("a", 60, key="hold")):
@@ -93,6 +94,13 @@ def _check_forgetting(store: Store, clock: ManualClock) -> None:
     clock.advance(10_000)
     expect(store.resolve("s", "c"), None, "a charge after a day")
     expect(store.resolve("s", "no"), granted, "a hold's key, for twice its limit")
+
+
+async def _resolve(store: Store, key: str) -> object:
+    """Return what a key resolves to, awaited."""
+    reply = await store.aresolve("s", key)
+    await leave_loop(store)
+    return reply
 
 
 def _answer(store: Store, command: Command) -> object:

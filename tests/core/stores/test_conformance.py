@@ -57,6 +57,21 @@ def test_the_sqlite_store_does_what_the_rules_say(tmp_path: Path) -> None:
     check_store(make, histories=6)
 
 
+@pytest.mark.parametrize("own_clock", [False, True])
+def test_the_postgresql_store_does_what_the_rules_say(
+    own_clock: bool, postgres_server: str
+) -> None:
+    """By a clock that is moved, and by the server's own."""
+    numbers = itertools.count()
+
+    def make(clock: ManualClock) -> Store:
+        schema = f"conformance_{own_clock}_{next(numbers)}".lower()
+        url = f"{postgres_server}?ledger_schema={schema}&options=-csynchronous_commit%3Doff"
+        return open_store(url, clock=None if own_clock else clock)
+
+    check_store(make, own_clock=own_clock, histories=4, commands=60)
+
+
 class Broken(MemoryStore):
     """A memory store that carries out commands in a way of its own."""
 
