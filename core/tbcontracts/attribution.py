@@ -13,11 +13,10 @@ from typing import Any
 
 _agents: ContextVar[Mapping[int, str]] = ContextVar("tbcontracts_agents")
 _calls: ContextVar[Mapping[int, Any]] = ContextVar("tbcontracts_calls")
-_closing: ContextVar[frozenset[tuple[int, str]]] = ContextVar(
-    "tbcontracts_closing", default=frozenset()
-)
+_reserves: ContextVar[Mapping[tuple[int, str], bool]] = ContextVar("tbcontracts_reserves")
 _NO_AGENTS: Mapping[int, str] = {}
 _NO_CALLS: Mapping[int, Any] = {}
+_NO_RESERVES: Mapping[tuple[int, str], bool] = {}
 
 
 def current_agent(owner: object) -> str | None:
@@ -54,19 +53,22 @@ def calling(owner: object, call: Any) -> Iterator[None]:
         _calls.reset(token)
 
 
-def is_closing(owner: object, agent: str) -> bool:
-    """Return whether an agent of a manager is finishing here, and may use its reserve."""
-    return (id(owner), agent) in _closing.get()
+def keeps_reserve(owner: object, agent: str) -> bool | None:
+    """Return whether holds of a manager's agent leave its reserve alone here.
+
+    None where nobody said so: then the contract decides.
+    """
+    return _reserves.get(_NO_RESERVES).get((id(owner), agent))
 
 
 @contextmanager
-def closing(owner: object, agent: str) -> Iterator[None]:
-    """Let an agent of a manager finish, inside the block."""
-    token = _closing.set(_closing.get() | {(id(owner), agent)})
+def keeping_reserve(owner: object, agent: str, *, keep: bool) -> Iterator[None]:
+    """Have an agent's holds leave its reserve alone, or not, inside the block."""
+    token = _reserves.set({**_reserves.get(_NO_RESERVES), (id(owner), agent): keep})
     try:
         yield
     finally:
-        _closing.reset(token)
+        _reserves.reset(token)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -158,7 +158,15 @@ class Door:
         Raises:
             UnknownAgentError: The agent has no contract.
         """
-        return attribution.closing(self._engine, self._known(name))
+        return attribution.keeping_reserve(self._engine, self._known(name), keep=False)
+
+    def keeping_reserve(self, name: str) -> AbstractContextManager[None]:
+        """Have an agent's holds leave its reserve alone inside a `with` block, as under "end".
+
+        Raises:
+            UnknownAgentError: The agent has no contract.
+        """
+        return attribution.keeping_reserve(self._engine, self._known(name), keep=True)
 
     def add_listener(self, listener: Listener) -> Callable[[], None]:
         """Have a function called with (scope, journal entry) for everything that happens.
@@ -242,9 +250,12 @@ class Door:
     def _kept_back(self, name: str) -> int:
         """Return what a hold must leave: under "end" the reserve, for the call that finishes."""
         contract = self._engine.contracts.get(name)
-        if contract is None or contract.on_exceeded != "end":
+        if contract is None:
             return 0
-        return 0 if attribution.is_closing(self._engine, name) else contract.reserve
+        keeps = attribution.keeps_reserve(self._engine, name)
+        if keeps is None:
+            keeps = contract.on_exceeded == "end"
+        return contract.reserve if keeps else 0
 
     def _outer_command(self, command: Reserve, outer: BudgetManager, agent: str) -> Reserve:
         """Return the hold on an outer manager's agent that goes with a hold."""

@@ -111,4 +111,13 @@ def grant(manager: BudgetManager, request: BudgetRequest, tokens: int) -> None:
     """
     tokens = check_amount(tokens, f"The grant for agent {request.agent_name!r}")
     books = manager.scope(request.scope)
-    books.top_up(request.agent_name, tokens, key=f"grant {request.request_id}")
+    books.top_up(request.agent_name, tokens, key=_key(request.request_id))
+
+
+def was_granted(manager: BudgetManager, request_id: str) -> bool:
+    """Return whether a grant for this request is on a manager's books."""
+    return manager.resolve(_key(request_id)) is not None
+
+
+def _key(request_id: str) -> str:
+    return f"grant {request_id}"

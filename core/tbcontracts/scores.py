@@ -37,7 +37,8 @@ def mean_token_probability(result: Any) -> float | None:
     (`logprobs=True`).
 
     Args:
-        result: A reply of the provider or a LangChain message.
+        result: A reply of the provider, a LangChain message, or what a graph node or an agent
+            returns: there the last of its `messages` counts.
 
     Returns:
         A score in 0..1; None where no log probabilities were reported.
@@ -53,6 +54,9 @@ def _logprobs(result: Any) -> Iterator[float]:
     metadata = _get(result, "response_metadata")
     if isinstance(metadata, Mapping):
         yield from _in_tokens(_get(metadata.get("logprobs"), "content"))
+    messages = _get(result, "messages")
+    if isinstance(messages, (list, tuple)) and messages:
+        yield from _logprobs(messages[-1])
     for item in _get(result, "output") or ():
         for part in _get(item, "content") or ():
             yield from _in_tokens(_get(part, "logprobs"))

@@ -11,7 +11,7 @@ from tbcontracts import (
     ConfidenceGateError,
     IdempotencyConflictError,
 )
-from tbcontracts.exhaustion import Policy, grant, policy_of, request_for, what_now
+from tbcontracts.exhaustion import Policy, grant, policy_of, request_for, was_granted, what_now
 
 REFUSAL = BudgetExceededError("a", 100, 40, scope="run-7")
 CONFIDENT = ConfidenceGateError("a", 100, 40, score=0.9, threshold=0.8)
@@ -63,9 +63,11 @@ def test_a_grant_is_applied_once() -> None:
         books.reserve("a", 100)
     request = request_for(caught.value)
     assert (request.lacking, request.scope) == (60, "run-7")
+    assert not was_granted(books, request.request_id)
     for _ in range(3):
         grant(manager, request, request.lacking)
     assert books.report()["a"]["allocated"] == 100
+    assert was_granted(books, request.request_id)
     assert manager.report()["a"]["allocated"] == 40
     with pytest.raises(IdempotencyConflictError):
         grant(manager, request, 61)
@@ -83,3 +85,18 @@ def test_an_overdraft_counts_in_what_is_lacking() -> None:
     assert (caught.value.available, caught.value.lacking) == (0, 45)
     grant(manager, request_for(caught.value), 45)
     manager.reserve("a", 5)
+
+
+def test_a_reserve_can_be_kept_where_the_contract_does_not_say_so() -> None:
+    """A node that ends has a reserve to end with; inside its closing call it may be used."""
+    manager = BudgetManager()
+    manager.register_agent("a", max_tokens=100, min_reserve=40)
+    with manager.keeping_reserve("a"):
+        with pytest.raises(BudgetExceededError) as caught:
+            manager.reserve("a", 70)
+        assert caught.value.code == "reserve_kept"
+        with manager.closing("a"):
+            manager.reserve("a", 70).void()
+        with pytest.raises(BudgetExceededError):
+            manager.reserve("a", 70)
+    manager.reserve("a", 70)

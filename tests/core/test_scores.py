@@ -29,8 +29,9 @@ CHAT = {"choices": [{"message": {"content": "ab"}, "logprobs": {"content": TOKEN
         ),
         SimpleNamespace(content="ab", response_metadata={"logprobs": {"content": TOKENS}}),
         {"output": [{"type": "message", "content": [{"text": "ab", "logprobs": TOKENS}]}]},
+        {"messages": [None, SimpleNamespace(response_metadata={"logprobs": {"content": TOKENS}})]},
     ],
-    ids=["chat mapping", "chat object", "langchain", "responses"],
+    ids=["chat mapping", "chat object", "langchain", "responses", "graph update"],
 )
 def test_the_mean_probability_of_the_chosen_tokens(reply: Any) -> None:
     """The score is the mean of the probabilities, not of their logarithms."""
