@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tbcontracts import BudgetContract
+from tbcontracts.exhaustion import policy_of
 from tbcontracts_langchain.attribution import ANNOTATION_KEY
 
 
@@ -29,10 +31,20 @@ def budget(agent: str | None = None, /, **fields: Any) -> dict[str, Any]:
         `builder.add_node("research", fn, metadata=budget(priority=3, max_tokens=4000))`
     """
     contract = BudgetContract(agent or "node", **fields)
+    fallback = policy_of(contract).fallback
+    if fallback is not None and not isinstance(fallback, str):
+        msg = (
+            f"budget({agent!r}, ...) is plain data, so its fallback must be the name of a node, "
+            f"not {type(fallback).__name__}. Functions and models: budgeted(manager, {agent!r}, "
+            'on_exceeded={"fallback": ...}), or a contract in code.'
+        )
+        raise TypeError(msg)
     if fields and "max_tokens" not in fields:
         msg = f"budget({agent!r}, ...) has {', '.join(fields)} but no max_tokens."
         raise ValueError(msg)
     annotation: dict[str, Any] = dict(fields)
+    if isinstance(fields.get("on_exceeded"), Mapping):
+        annotation["on_exceeded"] = dict(fields["on_exceeded"])
     if agent is not None:
         annotation["agent"] = contract.agent_name
     return {ANNOTATION_KEY: annotation}

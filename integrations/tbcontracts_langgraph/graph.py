@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,43 +11,81 @@ from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
 from tbcontracts import BudgetContract, BudgetManager
+from tbcontracts.attribution import nearest
 from tbcontracts.errors import ConfigurationError
-from tbcontracts_langchain import budget_callbacks
+from tbcontracts_langchain import BudgetCallbackHandler
 from tbcontracts_langchain.attribution import ANNOTATION_KEY, RunName
 from tbcontracts_langchain.handler import ScopeBy, annotated_contract
+from tbcontracts_langgraph.handler import GraphBudgetHandler
+from tbcontracts_langgraph.rewiring import annotations_of, rewired
+
+Contracts = BudgetManager | str | os.PathLike[str] | Mapping[str, Any]
+"""A manager, or what `BudgetManager.from_config` takes: a contract file or a mapping like one."""
 
 
 def govern_graph(
-    graph: Any, manager: BudgetManager, *, scope_by: ScopeBy = None, **compile_arguments: Any
+    graph: Any,
+    manager_or_file: Contracts,
+    *,
+    scope_by: ScopeBy = None,
+    **compile_arguments: Any,
 ) -> Any:
     """Return the graph with every model call in it under the manager's contracts.
 
     Contracts that nodes carry in their metadata (`budget(...)`), in subgraphs too, are registered
-    before the first call, so that every donor is there. The graph that was given stays as it was.
+    before the first call, so that every donor is there. What a contract says of the end of its
+    budget (`on_exceeded`) is done by the nodes of its agent. The graph that was given stays as it
+    was.
 
     Args:
-        graph: A `StateGraph`, or a graph that is compiled already.
-        manager: Whose contracts and books.
+        graph: A `StateGraph`, a graph that is compiled already, or an `@entrypoint`.
+        manager_or_file: Whose contracts and books; or a contract file, or a mapping of its keys,
+            from which a manager is made (`manager_of` returns it).
         scope_by: How a run's scope is found: None for the manager's own; "thread_id" for one set
-            of books for each thread; or a function of the call's metadata.
+            of books for each thread; or a function of the run's metadata. A run that was
+            interrupted or broke off resumes on the books it had.
         compile_arguments: For `StateGraph.compile`, such as `checkpointer`.
 
     Returns:
         A compiled graph.
 
     Raises:
-        ConfigurationError: `graph` or `manager` is nothing that can be governed, or there are
-            compile arguments for a graph that is compiled.
-        ContractConflictError: Two annotations give one agent different contracts.
+        ConfigurationError: `graph` or `manager_or_file` is nothing that can be governed, there are
+            compile arguments for a graph that is compiled, or a fallback is no node.
+        ContractConflictError: An agent has two different contracts.
     """
-    if not isinstance(manager, BudgetManager):
-        msg = f"govern_graph needs a BudgetManager, not {type(manager).__name__}."
-        raise ConfigurationError(msg, remedy="What helps: govern_graph(graph, BudgetManager()).")
+    manager, from_file = _manager(manager_or_file)
     compiled = _compiled(graph, compile_arguments)
     for contract in _annotated(compiled):
         manager.register(contract)
-    callbacks = budget_callbacks(manager, scope_by=scope_by)
-    return compiled.with_config({"callbacks": callbacks})
+    if from_file:
+        _warn_of_misspelt(manager, compiled)
+    handler = GraphBudgetHandler(manager, scope_by=scope_by)
+    return rewired(compiled, manager).with_config({"callbacks": [handler]})
+
+
+def manager_of(governed: Any) -> BudgetManager:
+    """Return the manager of a graph that `govern_graph` returned.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    callbacks = (getattr(governed, "config", None) or {}).get("callbacks") or ()
+    for handler in getattr(callbacks, "handlers", callbacks):
+        if isinstance(handler, BudgetCallbackHandler):
+            return handler.manager
+    msg = f"This {type(governed).__name__} is not governed."
+    raise ConfigurationError(msg, remedy="What helps: what govern_graph(...) returned.")
+
+
+def _manager(given: Contracts) -> tuple[BudgetManager, bool]:
+    """Return the manager, and whether it was made here from a file."""
+    if isinstance(given, BudgetManager):
+        return given, False
+    if isinstance(given, (str, os.PathLike, Mapping)):
+        return BudgetManager.from_config(given), True
+    msg = f"govern_graph needs a BudgetManager or a contract file, not {type(given).__name__}."
+    raise ConfigurationError(msg, remedy="What helps: govern_graph(graph, BudgetManager()).")
 
 
 def _compiled(graph: Any, compile_arguments: Mapping[str, Any]) -> Pregel[Any, Any, Any, Any]:
@@ -54,7 +94,10 @@ def _compiled(graph: Any, compile_arguments: Mapping[str, Any]) -> Pregel[Any, A
         return graph.compile(**compile_arguments)
     if not isinstance(graph, Pregel):
         msg = f"govern_graph needs a StateGraph or a compiled graph, not {type(graph).__name__}."
-        raise ConfigurationError(msg)
+        remedy = ""
+        if _is_remote(graph):
+            remedy = "Its calls are made elsewhere. What helps: govern_graph where it is served."
+        raise ConfigurationError(msg, remedy=remedy)
     if compile_arguments:
         named = ", ".join(compile_arguments)
         msg = f"The graph is compiled already; {named} cannot be applied to it."
@@ -62,28 +105,54 @@ def _compiled(graph: Any, compile_arguments: Mapping[str, Any]) -> Pregel[Any, A
     return graph
 
 
+def _is_remote(graph: Any) -> bool:
+    """Return whether a graph runs on another machine; by name, its client need not be loaded."""
+    return any(kind.__name__ == "RemoteGraph" for kind in type(graph).__mro__)
+
+
+def _graphs(compiled: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a graph and the graphs in it, each with the name of the node that it is."""
+    yield "", compiled
+    for path, graph in compiled.get_subgraphs(recurse=True):
+        name = path.rpartition("|")[2]
+        if isinstance(graph, Pregel):
+            yield name, graph
+        elif _is_remote(graph):
+            msg = f"Node {name!r} runs on another machine; its model calls are not seen here."
+            warnings.warn(msg, UserWarning, stacklevel=4)
+
+
 def _annotated(compiled: Any) -> Iterator[BudgetContract]:
     """Yield the contracts that nodes and subgraphs carry."""
-    graphs = [("", compiled), *compiled.get_subgraphs(recurse=True)]
-    for path, graph in graphs:
-        where = path.rpartition("|")[2]
-        yield from _contract_in((getattr(graph, "config", None) or {}).get("metadata"), where)
+    for where, graph in _graphs(compiled):
+        yield from _contract_in(((graph.config or {}).get("metadata") or {}), where)
         for name, node in graph.nodes.items():
-            yield from _contract_in(getattr(node, "metadata", None), name)
-            yield from _contract_in(_bound_metadata(node), name)
+            for annotation in annotations_of(node):
+                yield from _contract_in({ANNOTATION_KEY: annotation}, name)
 
 
-def _bound_metadata(node: Any) -> Mapping[str, Any] | None:
-    """Return the metadata of a runnable that was given some with `with_config`."""
-    config = getattr(getattr(node, "bound", None), "config", None)
-    return config.get("metadata") if isinstance(config, Mapping) else None
-
-
-def _contract_in(metadata: Mapping[str, Any] | None, node_name: str) -> Iterator[BudgetContract]:
+def _contract_in(metadata: Mapping[str, Any], node_name: str) -> Iterator[BudgetContract]:
     """Yield the contract in a node's metadata, if there is one."""
-    annotation = (metadata or {}).get(ANNOTATION_KEY)
+    annotation = metadata.get(ANNOTATION_KEY)
     if isinstance(annotation, Mapping):
         name = RunName(annotation, node_name or None, None, agent_is_inner=False)
         contract = annotated_contract(name)
         if contract is not None:
             yield contract
+
+
+def _warn_of_misspelt(manager: BudgetManager, compiled: Any) -> None:
+    """Warn of contracts in a file that no node has, where one has nearly that name."""
+    known = {name for _, graph in _graphs(compiled) for name in graph.nodes}
+    known |= {
+        str(annotation["agent"])
+        for _, graph in _graphs(compiled)
+        for node in graph.nodes.values()
+        for annotation in annotations_of(node)
+        if annotation.get("agent")
+    }
+    for agent in sorted(set(manager.contracts) - known):
+        near = nearest(agent, known)
+        if near is not None:
+            msg = f"The contract of {agent!r} is for no node of the graph; there is {near!r}."
+            warnings.warn(msg, UserWarning, stacklevel=3)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import operator
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
+from langgraph.pregel.remote import RemoteGraph
 from langgraph.types import RetryPolicy, Send
 from pydantic import SecretStr
 
@@ -24,7 +29,7 @@ from tbcontracts.errors import ConfigurationError
 from tbcontracts.testing import Answer, FakeOpenAI, ToolCall
 from tbcontracts_langchain import budget_callbacks
 from tbcontracts_langchain.context import LOSES_CONTEXT
-from tbcontracts_langgraph import budget, govern_graph
+from tbcontracts_langgraph import budget, govern_graph, manager_of
 
 
 class State(TypedDict):
@@ -409,8 +414,191 @@ def test_wrong_arguments_are_told(server: FakeOpenAI) -> None:
     """A manager that is none, or compile arguments for a compiled graph."""
     builder = two_nodes(server, priority=3, max_tokens=9_000)
     with pytest.raises(ConfigurationError, match="needs a BudgetManager"):
-        govern_graph(builder, {"a": 1})  # type: ignore[arg-type]
+        govern_graph(builder, 7)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="compiled already; checkpointer"):
         govern_graph(builder.compile(), BudgetManager(), checkpointer=InMemorySaver())
     with pytest.raises(TypeError, match="scope_by"):
         govern_graph(builder, BudgetManager(), scope_by="tenant")
+
+
+def test_a_run_that_broke_off_resumes_on_the_same_books(server: FakeOpenAI) -> None:
+    """A crash in the second node: what was used before it stays, `invoke(None)` adds the rest."""
+    manager = BudgetManager()
+    broken = [True]
+    builder = two_nodes(server, priority=3, max_tokens=9_000)
+    write = asks(chat(server), "closer")
+
+    def closer(state: State) -> Any:
+        if broken:
+            broken.clear()
+            raise ValueError("the disk is full")
+        return write(state)
+
+    builder.add_node("closer", closer, metadata=budget(max_tokens=9_000))
+    builder.add_edge("write", "closer")
+    app = govern_graph(builder, manager, scope_by="thread_id", checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "t"}}
+    with pytest.raises(ValueError, match="disk"):
+        app.invoke({"notes": []}, config)
+    books = manager.scope("default/t")
+    assert consumed(books) == by_system(server)
+    app.invoke(None, config)
+    assert len(server.log) == 3
+    assert consumed(books) == by_system(server)
+    assert sum(account.held for account in books.accounts().values()) == 0
+
+
+def nested(server: FakeOpenAI) -> StateGraph[State, None, State, State]:
+    """Return a graph whose subgraph holds a node that ends and one that falls back."""
+    model = chat(server)
+    inner = StateGraph(State)
+    ends = budget("ends", max_tokens=1, on_exceeded="end")
+    falls = budget("falls", max_tokens=1, on_exceeded={"fallback": "cheap"})
+    inner.add_node("ends", asks(model, "ends"), metadata=ends)
+    inner.add_node("falls", asks(model, "falls"), metadata=falls)
+    inner.add_node("never", lambda state: {"notes": ["never"]})
+    inner.add_node("cheap", lambda state: {"notes": ["cheap"]})
+    inner.add_edge(START, "ends")
+    inner.add_edge("ends", "falls")
+    inner.add_edge("falls", "never")
+    outer = StateGraph(State)
+    outer.add_node("team", inner.compile())
+    outer.add_node("next", lambda state: {"notes": ["next"]})
+    outer.add_edge(START, "team")
+    outer.add_edge("team", "next")
+    return outer
+
+
+def test_nodes_of_subgraphs_do_what_their_annotations_say(server: FakeOpenAI) -> None:
+    """The end of a budget is handled where it is, and subgraphs are still found."""
+    app = govern_graph(nested(server), BudgetManager(), checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "t"}}
+    assert app.invoke({"notes": []}, config)["notes"] == ["cheap", "next"]
+    assert server.log == ()
+    ((name, team),) = app.get_subgraphs()
+    assert name == "team"
+    drawn = {(edge.source, edge.target) for edge in team.get_graph().edges}
+    assert ("falls", "never") in drawn
+
+
+def test_the_graph_that_was_given_knows_nothing_of_the_end(server: FakeOpenAI) -> None:
+    """Its nodes, subgraphs and edges are as they were: without our handler all calls go out."""
+    builder = nested(server)
+    compiled = builder.compile()
+    bound = {name: node.bound for name, node in compiled.nodes.items()}
+    govern_graph(compiled, BudgetManager())
+    assert {name: node.bound for name, node in compiled.nodes.items()} == bound
+    notes = compiled.invoke({"notes": []})["notes"]
+    assert (len(notes), notes[-2:]) == (4, ["never", "next"])
+    assert len(server.log) == 2
+
+
+def test_a_subgraph_on_the_way_is_governed_too(server: FakeOpenAI) -> None:
+    """Annotated with `with_config` by somebody else than who adds the node."""
+    model = chat(server)
+    inner = StateGraph(State)
+    inner.add_node("deep", asks(model, "deep"))
+    inner.add_edge(START, "deep")
+    annotated = inner.compile().with_config(
+        metadata=budget("team", max_tokens=1, on_exceeded="end")
+    )
+    outer = StateGraph(State)
+    outer.add_node("somewhere", annotated)
+    outer.add_node("next", lambda state: {"notes": ["next"]})
+    outer.add_edge(START, "somewhere")
+    outer.add_edge("somewhere", "next")
+    manager = BudgetManager()
+    app = govern_graph(outer, manager)
+    assert app.invoke({"notes": []})["notes"] == ["next"]
+    assert manager.accounts()["team"].denials == 1
+
+
+FILE = {
+    "scope": "acme",
+    "agents": {
+        "research": {"priority": 3, "max_tokens": 9_000},
+        "writer": {"max_tokens": 1, "on_exceeded": "end"},
+    },
+}
+
+
+@pytest.mark.parametrize("form", ["mapping", "path", "text"])
+def test_contracts_may_come_from_a_file(server: FakeOpenAI, form: str, tmp_path: Path) -> None:
+    """A contract file or a mapping like one makes the manager, and nodes find their contract."""
+    file = tmp_path / "budget.json"
+    file.write_text(json.dumps(FILE), encoding="utf-8")
+    given: Any = {"mapping": FILE, "path": file, "text": str(file)}[form]
+    model = chat(server)
+    builder = StateGraph(State)
+    builder.add_node("research", asks(model, "research"))
+    builder.add_node("writer", asks(model, "writer"))
+    builder.add_edge(START, "research")
+    builder.add_edge("research", "writer")
+    app = govern_graph(builder, given)
+    assert len(app.invoke({"notes": []})["notes"]) == 1
+    manager = manager_of(app)
+    assert manager.scope_name == "acme"
+    assert consumed(manager) == by_system(server)
+    assert manager_of(app.with_config(tags=["x"])) is manager
+    with pytest.raises(ConfigurationError, match="is not governed"):
+        manager_of(builder.compile())
+
+
+def test_a_misspelt_contract_in_a_file_is_warned_of(server: FakeOpenAI) -> None:
+    """A contract for no node, where a node has nearly that name."""
+    builder = two_nodes(server, priority=3, max_tokens=9_000)
+    with pytest.warns(UserWarning, match="'reserch' is for no node of the graph; there is 'res"):
+        govern_graph(builder, {"agents": {"reserch": {"max_tokens": 9}}})
+
+
+def test_with_config_and_callers_callbacks_add_to_the_governed_graph(server: FakeOpenAI) -> None:
+    """Configuring the app further keeps it governed; the caller's own callbacks hear too."""
+    heard: list[str] = []
+
+    class Listener(BaseCallbackHandler):
+        def on_llm_end(self, response: Any, **kwargs: Any) -> None:
+            heard.append("end")
+
+    manager = BudgetManager()
+    app = govern_graph(two_nodes(server, priority=3, max_tokens=9_000), manager)
+    app = app.with_config(tags=["mine"]).with_config({"recursion_limit": 10})
+    app.invoke({"notes": []}, {"callbacks": [Listener(), *budget_callbacks(manager)]})
+    assert heard == ["end", "end"]
+    assert consumed(manager) == by_system(server)
+
+
+def test_an_entrypoint_is_governed(server: FakeOpenAI) -> None:
+    """The functional API: tasks are found by their names; the entrypoint can end."""
+    model = chat(server)
+
+    @task
+    def look(topic: str) -> str:
+        return str(model.invoke([("system", "look"), ("user", topic)]).content)
+
+    @entrypoint(checkpointer=InMemorySaver())
+    def workflow(topic: str) -> str:
+        found = look(topic).result()
+        return str(model.invoke([("system", "workflow"), ("user", found)]).content)
+
+    manager = BudgetManager()
+    manager.register_agent("look", max_tokens=9_000, min_reserve=9_000)
+    manager.register_agent("workflow", max_tokens=1, on_exceeded="end")
+    app = govern_graph(workflow, manager)
+    config: Any = {"configurable": {"thread_id": "t"}}
+    assert app.invoke("manholes", config) is None
+    assert consumed(manager) == by_system(server)
+    manager.top_up("workflow", 5_000)
+    assert app.invoke("manholes", config)
+    assert consumed(manager) == by_system(server)
+
+
+def test_a_graph_on_another_machine_cannot_be_governed(server: FakeOpenAI) -> None:
+    """A remote graph's calls are made elsewhere: said as the whole graph, warned of as a node."""
+    remote = RemoteGraph("agent", url="http://127.0.0.1:9")
+    with pytest.raises(ConfigurationError, match="govern_graph where it is served"):
+        govern_graph(remote, BudgetManager())
+    builder = two_nodes(server, priority=3, max_tokens=9_000)
+    builder.add_node("far", remote)
+    builder.add_edge("write", "far")
+    with pytest.warns(UserWarning, match="'far' runs on another machine"):
+        govern_graph(builder, BudgetManager())

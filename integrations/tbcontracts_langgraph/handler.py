@@ -1,0 +1,306 @@
+"""The callback handler of a graph: where the contract says "ask", it pauses the graph at the call.
+
+The pause stands in the place of the refused call, before anything is sent. When the graph resumes,
+LangGraph runs the node again from its start, and hands the answers out in the order of the pauses.
+So a pause is named by its place (the task, and the number of the call in it): at the same place
+a grant that is on the books already is not given again, and its answer is not handed to the next
+pause that the node makes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from langchain_core.messages import BaseMessage
+from langgraph.config import get_config
+from langgraph.types import interrupt
+
+from tbcontracts import BudgetExceededError, BudgetManager
+from tbcontracts.checks import check_amount
+from tbcontracts.exhaustion import (
+    BudgetRequest,
+    Policy,
+    grant,
+    policy_of,
+    request_for,
+    was_granted,
+    what_now,
+)
+from tbcontracts_langchain import BudgetCallbackHandler
+from tbcontracts_langchain.handler import ScopeBy
+
+T = TypeVar("T")
+
+_TASKS_MAX = 100_000
+_NODE_TAG = "graph:step:"
+_CHECKPOINTER = "__pregel_checkpointer"
+_SCRATCHPAD = "__pregel_scratchpad"
+
+
+class _Places:
+    """How many calls each task has begun since its node was entered last."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def enter(self, task: str) -> None:
+        """Begin a node anew, so that its first call has the first place again."""
+        with self._lock:
+            self._calls.pop(task, None)
+
+    def next(self, task: str) -> int:
+        """Return the place of the call that begins now."""
+        with self._lock:
+            if len(self._calls) >= _TASKS_MAX:
+                self._calls.pop(next(iter(self._calls)))
+            place = self._calls.get(task, 0)
+            self._calls[task] = place + 1
+        return place
+
+
+_places: WeakKeyDictionary[object, _Places] = WeakKeyDictionary()
+
+
+class GraphBudgetHandler(BudgetCallbackHandler):
+    """Keeps a graph to its contracts, and can pause it to ask for budget.
+
+    Args:
+        manager: Whose contracts and books.
+        scope_by: How a run's scope is found; see `BudgetCallbackHandler`.
+        policies: What `budgeted` nodes say about agents, where that is not what the contract says.
+    """
+
+    def __init__(
+        self,
+        manager: BudgetManager,
+        *,
+        scope_by: ScopeBy = None,
+        policies: Mapping[str, Policy] | None = None,
+    ) -> None:
+        super().__init__(manager, scope_by=scope_by)
+        self.policies = dict(policies or {})
+        self._places = _places.setdefault(manager.identity[0], _Places())
+
+    def on_chain_start(
+        self,
+        serialized: dict[str, Any],
+        inputs: dict[str, Any],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Note where a node begins, and what its run is called."""
+        if any(tag.startswith(_NODE_TAG) for tag in kwargs.get("tags") or ()):
+            self.enter(metadata)
+        super().on_chain_start(
+            serialized,
+            inputs,
+            run_id=run_id,
+            parent_run_id=parent_run_id,
+            metadata=metadata,
+            **kwargs,
+        )
+
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any],
+        messages: list[list[BaseMessage]],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Hold budget for a call to a chat model, ask for it, or refuse the call.
+
+        Raises:
+            BudgetExceededError: The call cannot be paid for; it is not sent.
+        """
+        begin = partial(
+            super().on_chat_model_start,
+            serialized,
+            messages,
+            run_id=run_id,
+            parent_run_id=parent_run_id,
+            metadata=metadata,
+            **kwargs,
+        )
+        self.until_paid(begin, metadata)
+
+    def on_llm_start(
+        self,
+        serialized: dict[str, Any],
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Hold budget for a call to a text model, ask for it, or refuse the call.
+
+        Raises:
+            BudgetExceededError: The call cannot be paid for; it is not sent.
+        """
+        begin = partial(
+            super().on_llm_start,
+            serialized,
+            prompts,
+            run_id=run_id,
+            parent_run_id=parent_run_id,
+            metadata=metadata,
+            **kwargs,
+        )
+        self.until_paid(begin, metadata)
+
+    def books(self, metadata: Mapping[str, Any]) -> BudgetManager:
+        """Return the manager on the books of a run."""
+        return self._manager_for(metadata)
+
+    def enter(self, metadata: Mapping[str, Any] | None) -> None:
+        """Note that a node is run from its start."""
+        task = _task_of(metadata)
+        if task is not None:
+            self._places.enter(task)
+
+    def until_paid(self, begin: Callable[[], T], metadata: Mapping[str, Any] | None) -> T:
+        """Begin a call; where it is refused and the policy says so, ask until it is paid for.
+
+        Raises:
+            BudgetExceededError: It is refused, and nobody is asked or somebody said no.
+        """
+        task = _task_of(metadata)
+        if task is None:
+            return begin()
+        place = f"{task} {self._places.next(task)}"
+        asked = self._answered_before(place, metadata or {})
+        outcome = _tried(begin)
+        while isinstance(outcome, BudgetExceededError):
+            self._ask_about(outcome, f"{place} {asked}")
+            asked += 1
+            outcome = _tried(begin)
+        return outcome
+
+    def _ask_about(self, refusal: BudgetExceededError, request_id: str) -> None:
+        """Ask for what was refused, and put what is granted on the books.
+
+        Raises:
+            BudgetExceededError: The refusal, where nobody is asked or somebody said no.
+        """
+        policy = self.policies.get(refusal.agent_name)
+        if policy is None:
+            policy = policy_of(self.manager.contracts.get(refusal.agent_name))
+        if policy.kind != "ask" or what_now(policy, refusal) != "ask":
+            raise refusal
+        if not _can_pause():
+            raise _cannot_ask(refusal)
+        request = request_for(refusal, request_id)
+        tokens = _ask(request)
+        if not tokens:
+            raise refusal
+        grant(self.manager, request, tokens)
+
+    def _answered_before(self, place: str, metadata: Mapping[str, Any]) -> int:
+        """Take the answers that were given at this place before; return how many there are."""
+        asked = 0
+        if _has_answers():
+            books = self.books(metadata)
+            while was_granted(books, f"{place} {asked}"):
+                interrupt(None)
+                asked += 1
+        return asked
+
+
+def _tried(begin: Callable[[], T]) -> T | BudgetExceededError:
+    """Begin a call; return the refusal if it is refused."""
+    try:
+        return begin()
+    except BudgetExceededError as refusal:
+        return refusal
+
+
+def _task_of(metadata: Mapping[str, Any] | None) -> str | None:
+    """Return the id of the task that a run is part of: the last part of its namespace."""
+    namespace = (metadata or {}).get("langgraph_checkpoint_ns")
+    return namespace.rpartition(":")[2] or None if isinstance(namespace, str) else None
+
+
+def _configurable() -> Mapping[str, Any]:
+    try:
+        return get_config().get("configurable") or {}
+    except RuntimeError:  # not inside a graph, or on a thread that knows nothing of it
+        return {}
+
+
+def _can_pause() -> bool:
+    """Return whether the graph keeps checkpoints, without which nothing resumes."""
+    return _configurable().get(_CHECKPOINTER) not in (None, False)
+
+
+def _has_answers() -> bool:
+    """Return whether this task resumes with answers that it used before."""
+    scratchpad = _configurable().get(_SCRATCHPAD)
+    return bool(getattr(scratchpad, "resume", None))
+
+
+def _ask(request: BudgetRequest) -> int:
+    """Pause the graph until somebody grants something; 0 is a refusal.
+
+    An answer that is no number of tokens is asked about again, because it cannot be taken back.
+    """
+    question = {"kind": "budget_request", **request._asdict()}
+    while True:
+        answer = interrupt(question)
+        if answer is None or answer is False:
+            return 0
+        try:
+            return check_amount(answer, "The grant")
+        except (TypeError, ValueError) as error:
+            question = {**question, "problem": f"{error} Resume with a number of tokens."}
+
+
+def _cannot_ask(refusal: BudgetExceededError) -> BudgetExceededError:
+    """Return the refusal, and why nobody was asked."""
+    remedy = (
+        f'{refusal.remedy} on_exceeded="ask" pauses the graph, which needs a checkpointer and a '
+        "thread_id: compile(checkpointer=...), and on Python 3.10 a node that hands its config on."
+    )
+    return type(refusal)(**{**refusal.facts(), "remedy": remedy})
+
+
+def handler_in(callbacks: Any, manager: BudgetManager) -> BudgetCallbackHandler | None:
+    """Return the handler of a manager that a run has already, on whichever of its books."""
+    return next((found for found in _handlers(callbacks) if _is_of(found, manager)), None)
+
+
+def with_handler(callbacks: Any, handler: GraphBudgetHandler) -> Any:
+    """Return a run's callbacks with a handler in the place of those of the same manager."""
+    if callbacks is None or isinstance(callbacks, (list, tuple)):
+        return _replaced(callbacks or (), handler)
+    copied = callbacks.copy()
+    copied.handlers = _replaced(copied.handlers, handler)
+    copied.inheritable_handlers = _replaced(copied.inheritable_handlers, handler)
+    return copied
+
+
+def _handlers(callbacks: Any) -> Iterable[Any]:
+    if callbacks is None or isinstance(callbacks, (list, tuple)):
+        return callbacks or ()
+    return getattr(callbacks, "handlers", ())
+
+
+def _replaced(handlers: Iterable[Any], handler: GraphBudgetHandler) -> list[Any]:
+    others = [other for other in handlers if not _is_of(other, handler.manager)]
+    return [handler, *others]
+
+
+def _is_of(handler: Any, manager: BudgetManager) -> bool:
+    return isinstance(handler, BudgetCallbackHandler) and handler.manager.is_view_of(manager)
