@@ -4,22 +4,26 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 DOCS_VENV := .venv-docs
+LOWEST_VENV := .venv-lowest
 export CREWAI_DISABLE_TELEMETRY := true
 export CREWAI_TRACING_ENABLED := false
 export CREWAI_DISABLE_VERSION_CHECK := true
 export OTEL_SDK_DISABLED := true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak docs format clean
+.PHONY: help demo test test-lowest check bench soak docs format clean
 
 help: ## Show what there is
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Run a LangGraph graph and a CrewAI crew under budgets, offline
 	@$(BIN)/python examples/demo.py $(ARGS)
 
 test: $(VENV)/.dev ## Run every test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-lowest: $(LOWEST_VENV)/.lowest ## Run the LangChain and LangGraph tests on their oldest versions
+	$(LOWEST_VENV)/bin/python -m pytest -n 2 tests/integrations/langchain tests/integrations/langgraph $(ARGS)
 
 check: $(VENV)/.dev ## Lint, types, layers, docs: what is fast comes first
 	$(BIN)/ruff check .
@@ -45,7 +49,7 @@ format: $(VENV)/.dev ## Put the code into its usual shape
 	$(BIN)/ruff format .
 
 clean: ## Remove what was installed and built
-	rm -rf $(VENV) $(DOCS_VENV) docs/.cache docs/site .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DOCS_VENV) $(LOWEST_VENV) docs/.cache docs/site .mypy_cache .pytest_cache .ruff_cache
 
 $(UV):
 	@echo "Creating $(VENV) with $$($(PYTHON) --version) ..."
@@ -61,6 +65,13 @@ $(VENV)/.dev: pyproject.toml | $(UV)
 	@echo "Installing what the tests and checks need ..."
 	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --python $(BIN)/python -e '.[all]' --group dev
 	@touch $@ $(VENV)/.demo
+
+# The oldest versions that pyproject.toml names of what a user installs for a graph.
+$(LOWEST_VENV)/.lowest: pyproject.toml | $(UV)
+	@$(PYTHON) -m venv $(LOWEST_VENV)
+	@VIRTUAL_ENV=$(LOWEST_VENV) $(UV) pip install --quiet --python $(LOWEST_VENV)/bin/python \
+		--resolution lowest-direct -e '.[langgraph,cli]' --group graphs
+	@touch $@
 
 # The documentation builder needs a newer tomli than CrewAI allows, so it lives on its own.
 $(DOCS_VENV)/.docs: pyproject.toml | $(UV)
