@@ -43,6 +43,7 @@ def _rewired_node(graph: Any, name: str, manager: BudgetManager) -> Any:
         inner = rewired(node.bound, manager)
         if inner is not node.bound:
             node = node.copy({"bound": inner, "subgraphs": [inner]})
+        node = _annotated_as_bound(node)
     said = _said_of(node.bound)
     if said is not None:
         return _leaving(graph, name, node, said.policy, said.agent)
@@ -101,6 +102,15 @@ def _skipping_async(write: Callable[..., Any]) -> Callable[..., Any]:
         return update if isinstance(update, GoTo) else await write(update, *args, **kwargs)
 
     return skipping
+
+
+def _annotated_as_bound(node: Any) -> Any:
+    """Return a node with the annotation of its graph: LangGraph before 1.2 drops a graph's own."""
+    annotation = (_bound_metadata(node.bound) or {}).get(ANNOTATION_KEY)
+    metadata = node.metadata or {}
+    if annotation is None or metadata.get(ANNOTATION_KEY) == annotation:
+        return node
+    return node.copy({"metadata": {**metadata, ANNOTATION_KEY: annotation}})
 
 
 def annotations_of(node: Any) -> Iterator[Mapping[str, Any]]:
