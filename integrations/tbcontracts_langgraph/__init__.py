@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tbcontracts_langgraph.annotations import budget
 from tbcontracts_langgraph.graph import govern_graph, manager_of
-from tbcontracts_langgraph.handler import GraphBudgetHandler
 from tbcontracts_langgraph.node import budgeted
 
-__all__ = ["GraphBudgetHandler", "budget", "budgeted", "govern_graph", "manager_of"]
+__all__ = ["budget", "budgeted", "govern_graph", "manager_of"]

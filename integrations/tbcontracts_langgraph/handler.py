@@ -270,8 +270,8 @@ def _ask(request: BudgetRequest) -> int:
 def _cannot_ask(refusal: BudgetExceededError) -> BudgetExceededError:
     """Return the refusal, and why nobody was asked."""
     remedy = (
-        f'{refusal.remedy} on_exceeded="ask" pauses the graph, which needs a checkpointer and a '
-        "thread_id: compile(checkpointer=...), and on Python 3.10 a node that hands its config on."
+        f'{refusal.remedy} on_exceeded="ask" pauses the graph: that needs a checkpointer '
+        "(compile(checkpointer=...)) and a call in the node's own context, not on a plain thread."
     )
     return type(refusal)(**{**refusal.facts(), "remedy": remedy})
 

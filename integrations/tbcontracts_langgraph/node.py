@@ -74,7 +74,7 @@ def budgeted(
         ValueError: An argument is out of range.
 
     Example:
-        `builder.add_node("research", budgeted(manager, "research", on_exceeded="end")(fn))`
+        `builder.add_node("research", budgeted(manager, "research", max_tokens=4_000)(fn))`
     """
     if not isinstance(manager, BudgetManager):
         msg = f"manager must be a BudgetManager, not {type(manager).__name__}."

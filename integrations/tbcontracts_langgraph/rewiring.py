@@ -18,11 +18,14 @@ from tbcontracts.attribution import nearest
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.exhaustion import Policy, policy_of
 from tbcontracts_langchain.attribution import ANNOTATION_KEY
+from tbcontracts_langchain.context import LOSES_CONTEXT
 from tbcontracts_langgraph.instead import GoTo
 from tbcontracts_langgraph.runnable import BudgetedRunnable
 from tbcontracts_langgraph.visit import NODE_BUDGET, NodeBudget
 
 _BUILT_IN = "__"
+# On Python 3.10 an awaited node has lost the context in which a graph is paused.
+_WRAPPED = ("end", "fallback", "ask") if LOSES_CONTEXT else ("end", "fallback")
 
 
 def rewired(graph: Any, manager: BudgetManager) -> Any:
@@ -49,7 +52,7 @@ def _rewired_node(graph: Any, name: str, manager: BudgetManager) -> Any:
         return _leaving(graph, name, node, said.policy, said.agent)
     agent = agent_of(node, name)
     policy = policy_of(manager.contracts.get(agent))
-    if name.startswith(_BUILT_IN) or policy.kind not in ("end", "fallback"):
+    if name.startswith(_BUILT_IN) or policy.kind not in _WRAPPED:
         return node
     bound = BudgetedRunnable(NodeBudget(manager, agent, names_calls=False), node.bound)
     return _leaving(graph, name, node.copy({"bound": bound}), policy, agent)

@@ -527,7 +527,7 @@ def test_a_subgraph_on_the_way_is_governed_too(server: FakeOpenAI) -> None:
     outer.add_edge("somewhere", "next")
     manager = BudgetManager()
     app = govern_graph(outer, manager)
-    assert app.invoke({"notes": []})["notes"] == ["next"]
+    assert app.invoke({"notes": ["given"]})["notes"] == ["given", "next"]
     assert manager.accounts()["team"].denials == 1
 
 
