@@ -174,8 +174,7 @@ class Visit:
 
         A refusal of another agent, further down, is that agent's affair.
         """
-        same = refusal.agent_name == self.node.agent and refusal.scope == self.books.scope_name
-        if not same:
+        if (refusal.agent_name, refusal.scope) not in self._accounts():
             return None
         kind = what_now(self.node.policy, refusal)
         if kind == "end":
@@ -183,6 +182,15 @@ class Visit:
         if kind == "fallback":
             return Instead(self.node.agent, self.node.policy.fallback, refusal, closing=False)
         return None
+
+    def _accounts(self) -> Iterator[tuple[str, str]]:
+        """Yield whose budget the node's calls are held on, and where; outer managers' too."""
+        yield self.node.agent, self.books.scope_name
+        outer = self.books.identity[2]
+        while outer is not None:
+            manager, agent = outer
+            yield agent, manager.scope_name
+            outer = manager.identity[2]
 
 
 def _annotated(metadata: Mapping[str, Any], agent: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, RetryPolicy, interrupt
 
-from tbcontracts import BudgetExceededError
+from tbcontracts import BudgetExceededError, BudgetManager
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.testing import Answer, ToolCall
 from tbcontracts_langgraph import budget, budgeted, govern_graph
@@ -233,6 +233,17 @@ def test_a_refusal_of_another_agent_is_not_ended_here(world: Any) -> None:
         builder.compile().invoke({"notes": []})
 
 
+def test_a_node_ends_when_the_total_above_it_does(world: Any) -> None:
+    """A hold is refused by an outer manager's books: that is this node's refusal, too."""
+    total = BudgetManager(scope="month")
+    total.register_agent("team", max_tokens=10)
+    world.manager = world.manager.within(total, agent="team")
+    builder = builder_of(world, "budgeted", asks(world, "w"), max_tokens=9_000, on_exceeded="end")
+    assert builder.compile().invoke({"notes": []})["notes"] == ["next"]
+    assert total.accounts()["team"].denials == 1
+    assert world.held == 0
+
+
 # --- fallback -------------------------------------------------------------------------------------
 
 
@@ -360,6 +371,11 @@ def test_an_annotation_stays_plain(world: Any) -> None:
     assert json.loads(json.dumps(annotation)) == annotation
     with pytest.raises(TypeError, match="must be the name of a node, not ChatOpenAI"):
         budget("a", max_tokens=9, on_exceeded={"fallback": world.model})
+    contract: dict[str, Any] = {"max_tokens": 900, "on_exceeded": {"fallback": world.model}}
+    app = builder_of(world, "budgeted", asks(world, "w"), **contract).compile()
+    streamed = [metadata for _, metadata in app.stream({"notes": []}, stream_mode="messages")]
+    assert [one["tbcontracts"] for one in streamed] == [{"agent": "worker"}] * len(streamed)
+    assert streamed
 
 
 # --- ask ------------------------------------------------------------------------------------------
