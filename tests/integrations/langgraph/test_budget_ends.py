@@ -372,7 +372,7 @@ def test_an_annotation_stays_plain(world: Any) -> None:
     with pytest.raises(TypeError, match="must be the name of a node, not ChatOpenAI"):
         budget("a", max_tokens=9, on_exceeded={"fallback": world.model})
     contract: dict[str, Any] = {"max_tokens": 900, "on_exceeded": {"fallback": world.model}}
-    app = builder_of(world, "budgeted", asks(world, "w"), **contract).compile()
+    app: Any = builder_of(world, "budgeted", asks(world, "w"), **contract).compile()
     streamed = [metadata for _, metadata in app.stream({"notes": []}, stream_mode="messages")]
     assert [one["tbcontracts"] for one in streamed] == [{"agent": "worker"}] * len(streamed)
     assert streamed
