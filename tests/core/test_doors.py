@@ -29,6 +29,7 @@ AT_ONCE = frozenset(
         "granted",
         "identity",
         "is_view_of",
+        "keeping_reserve",
         "learn",
         "register",
         "register_agent",

@@ -163,3 +163,14 @@ def crew_and_run(whose: str, names: dict[str, Any], stack: ExitStack) -> dict[st
     crew = Crew(agents=[agent], tasks=[task])
     run = stack.enter_context(names["govern_crew"](crew)) if whose.endswith("CrewRun") else None
     return {"crew": crew, "run": run}
+
+
+def test_every_page_is_reached() -> None:
+    """Every page stands in the navigation, and every decision in the list of decisions."""
+    navigation = (ROOT / "docs" / "zensical.toml").read_text(encoding="utf-8")
+    decisions = page("adr/index.md")
+    for found in CONTENT.rglob("*.md"):
+        name = found.relative_to(CONTENT).as_posix()
+        assert f'"{name}"' in navigation, f"{name} is not in the navigation"
+        if found.parent.name == "adr" and found.name != "index.md":
+            assert f"({found.name})" in decisions, f"{found.name} is not in the list of decisions"
