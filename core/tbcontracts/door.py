@@ -385,7 +385,7 @@ class Door:
                 return account
         self._engine.contract(name)
         msg = f"No agent {name!r} has an account in scope {self.scope_name!r}."
-        raise UnknownAgentError(msg)
+        raise UnknownAgentError(msg, remedy=f"What helps: manager.reserve({name!r}, ...) opens it.")
 
     @staticmethod
     def _as_report(statement: Statement) -> dict[str, dict[str, int]]:

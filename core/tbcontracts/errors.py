@@ -76,8 +76,8 @@ class BudgetExceededError(TBCError, RuntimeError):
         self.requested = requested
         self.available = available
         self.scope = scope
-        self.lacking = max(0, requested - available) if lacking is None else lacking
-        self.reason = reason or (
+        self.lacking: int = max(0, requested - available) if lacking is None else lacking
+        self.reason: str = reason or (
             f"Agent {agent_name!r} asked for {requested:,} tokens, and {available:,} can be "
             f"reached (its own, the pool's and its donors') in scope {scope!r}."
         )
@@ -145,8 +145,9 @@ class UnknownAgentError(TBCError, KeyError):
 
     code = "unknown_agent"
 
-    # KeyError prints the repr of its argument; ours is a sentence.
-    __str__ = TBCError.__str__
+    def __str__(self) -> str:
+        """Return the sentence; a `KeyError` would print its repr."""
+        return TBCError.__str__(self)
 
 
 class ContractConflictError(TBCError):

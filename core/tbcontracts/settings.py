@@ -45,7 +45,8 @@ class Settings:
         try:
             object.__setattr__(self, "count", check_count(self.count))
         except (TypeError, ValueError) as error:
-            raise ConfigurationError(str(error)) from None
+            remedy = 'What helps: count="total", or {"cached_input": 0.1}.'
+            raise ConfigurationError(str(error), remedy=remedy) from None
 
     @property
     def denies_unattributed(self) -> bool:
@@ -61,7 +62,7 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...], also: str = "
         return
     listed = ", ".join(f'"{choice}"' for choice in choices)
     msg = f"{name} must be {'one of ' if len(choices) > 1 else ''}{listed}{also}, not {value!r}."
-    raise ConfigurationError(msg)
+    raise ConfigurationError(msg, remedy=f"What helps: {name}={next(iter(choices))!r}.")
 
 
 def check_scope(scope: Any) -> str:
@@ -75,7 +76,7 @@ def check_scope(scope: Any) -> str:
     rest = _PERIOD.sub("", name)
     if "{" in rest or "}" in rest:
         msg = f"The scope name {name!r} has braces that are no period like {{utc:%Y-%m}}."
-        raise ConfigurationError(msg)
+        raise ConfigurationError(msg, remedy="What helps: a name such as 'acme/{utc:%Y-%m}'.")
     for period in _PERIOD.findall(name):
         if expand_scope(f"{{utc:{period}}}", 0) == expand_scope(f"{{utc:{period}}}", _ANOTHER_TIME):
             msg = f"The period {period!r} in the scope name {name!r} never changes."

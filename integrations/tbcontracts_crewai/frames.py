@@ -32,7 +32,7 @@ class Frame:
         self.outer = outer
         self.silent = silent
         """Nobody announces this call: the hold is placed where the frame begins."""
-        self.stack = ExitStack()
+        self.stack: ExitStack = ExitStack()
         self.result: Any = None
 
 

@@ -94,7 +94,7 @@ def _compiled(graph: Any, compile_arguments: Mapping[str, Any]) -> Pregel[Any, A
         return graph.compile(**compile_arguments)
     if not isinstance(graph, Pregel):
         msg = f"govern_graph needs a StateGraph or a compiled graph, not {type(graph).__name__}."
-        remedy = ""
+        remedy = "What helps: govern_graph(builder, manager)."
         if _is_remote(graph):
             remedy = "Its calls are made elsewhere. What helps: govern_graph where it is served."
         raise ConfigurationError(msg, remedy=remedy)

@@ -21,7 +21,9 @@ class Applied(NamedTuple):
     """A command's reply, and what it wrote to the journal."""
 
     reply: Reply
+    """What came of it."""
     entries: tuple[JournalEntry, ...]
+    """What was written, oldest first."""
 
 
 @runtime_checkable

@@ -38,18 +38,31 @@ class LoggedRequest:
     """One request, and what the provider bills for it. Keys and other headers are not kept."""
 
     index: int
+    """Its place in the log, from 0."""
     path: str
+    """The path of its URL."""
     model: str
+    """The model that it asked for."""
     system_text: str
+    """All its system and developer messages."""
     last_text: str
+    """Its last message."""
     body: Mapping[str, Any]
+    """What was sent."""
     streamed: bool
+    """Whether the answer was to come in pieces."""
     status: int = 0
+    """The HTTP status of the reply; 0 until there is one."""
     input_tokens: int = 0
+    """Billed for the request."""
     output_tokens: int = 0
+    """Billed for the answer, reasoning included."""
     cached_tokens: int = 0
+    """The part of the input that came from the prompt cache."""
     reasoning_tokens: int = 0
+    """The part of the output that was reasoning."""
     usage_reported: bool = False
+    """Whether the reply said what it cost."""
     completed: bool = False
     """False while it is under way, and when either side broke it off."""
 

@@ -32,7 +32,9 @@ class ToolCall:
     """A tool call that an answer makes."""
 
     name: str
+    """The tool."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What it is called with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,9 @@ class Answer:
     """What the provider answers, and what it bills."""
 
     text: str = ""
+    """What it says."""
     tool_calls: Sequence[ToolCall] = ()
+    """The tools that it calls."""
     input_tokens: int | None = None
     """Billed instead of the count of the request."""
     output_tokens: int | None = None
@@ -66,8 +70,11 @@ class Fault:
     kind: str = "status"
     """"status" is an HTTP error, "drop" a closed connection, "garbage" a reply that is no JSON."""
     status: int = 500
+    """The HTTP status, where `kind` is "status"."""
     message: str = "The scripted provider fails."
+    """The text of the error."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent along, such as `Retry-After`."""
     billed_tokens: int = 0
     """What the provider bills nonetheless, as input."""
 
@@ -77,13 +84,19 @@ class ScriptedRequest:
     """What a script sees of a request."""
 
     index: int
+    """How many requests came before it."""
     path: str
+    """The path of its URL."""
     body: Mapping[str, Any]
+    """What was sent."""
     messages: tuple[tuple[str, str], ...]
     """Role and text of each message."""
     tools: tuple[str, ...]
+    """The names of the tools that may be called."""
     output_cap: int | None
+    """The longest answer that it allows."""
     streamed: bool
+    """Whether the answer is to come in pieces."""
 
     @property
     def model(self) -> str:
