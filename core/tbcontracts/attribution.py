@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from difflib import get_close_matches
 from typing import Any
 
 _agents: ContextVar[Mapping[int, str]] = ContextVar("tbcontracts_agents")
@@ -73,6 +72,10 @@ def keeping_reserve(owner: object, agent: str, *, keep: bool) -> Iterator[None]:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that looks most like this one, if any does."""
+    from difflib import (
+        get_close_matches,  # slow to import, and only needed where something is wrong
+    )
+
     by_fold = {other.casefold(): other for other in known}
     found = get_close_matches(name.casefold(), list(by_fold), n=1)
     return by_fold[found[0]] if found else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
 
 from tbcontracts.checks import check_name
@@ -89,5 +88,7 @@ def expand_scope(scope: str, now: float) -> str:
     """Fill in the periods of a scope name: a new month is a new name, and needs no reset."""
     if "{" not in scope:
         return scope
+    from datetime import datetime, timezone  # slow to import, and most scopes have no period
+
     moment = datetime.fromtimestamp(now, tz=timezone.utc)
     return _PERIOD.sub(lambda period: moment.strftime(period[1]), scope).strip()

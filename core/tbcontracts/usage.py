@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tbcontracts.checks import AMOUNT_MAX
 from tbcontracts.usage_readers import numbers_of, read_buckets
@@ -64,7 +64,7 @@ class Usage:
         """Add two usages bucket by bucket; the sum is measured only if both are."""
         if not isinstance(other, Usage):
             return NotImplemented
-        buckets = {
+        buckets: dict[str, Any] = {
             name: min(AMOUNT_MAX, getattr(self, name) + getattr(other, name)) for name in _FIELDS
         }
         return Usage(**buckets, measured=self.measured and other.measured)
@@ -95,8 +95,16 @@ class Usage:
         """
         if isinstance(reported, Usage):
             return reported
-        buckets = read_buckets(reported)
-        return cls.unknown(reported) if buckets is None else cls(**buckets._asdict())
+        read = read_buckets(reported)
+        if read is None:
+            return cls.unknown(reported)
+        return cls(
+            input_tokens=read.input_tokens,
+            output_tokens=read.output_tokens,
+            cached_input_tokens=read.cached_input_tokens,
+            cache_write_tokens=read.cache_write_tokens,
+            reasoning_tokens=read.reasoning_tokens,
+        )
 
     def weigh(self, count: Count = "total") -> int:
         """Return how much of a budget this usage takes.

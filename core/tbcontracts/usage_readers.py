@@ -246,12 +246,11 @@ def _number(report: Mapping[str, Any], *names: str) -> int:
         value = report.get(name)
         if value is None:
             continue
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, bool):
+        whole: Any = int(value) if isinstance(value, float) and value.is_integer() else value
+        if isinstance(whole, bool):
             msg = f"{name} is no whole number"
             raise TypeError(msg)
-        number = operator.index(value)
+        number = operator.index(whole)
         if number < 0:
             msg = f"{name} is negative"
             raise ValueError(msg)

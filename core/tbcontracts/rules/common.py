@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any
 
 from tbcontracts.books import Account, Books, HoldRecord, Resolution
@@ -60,6 +59,10 @@ def account_of(books: Books, agent: str, *, track: bool = False) -> Account:
         return account
     if track:
         return Account(BudgetContract(agent, max_tokens=0), tracked=True)
+    from difflib import (
+        get_close_matches,  # slow to import, and only needed where something is wrong
+    )
+
     near = get_close_matches(agent, books.accounts, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     msg = f"No agent {agent!r} is registered in this scope.{hint}"

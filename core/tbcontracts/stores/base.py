@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
-from urllib.parse import urlsplit
 
 from tbcontracts.books import Statement
 from tbcontracts.commands import Command, Reply
@@ -99,7 +98,9 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
         raise ConfigurationError(msg, remedy='What helps: store="memory://".')
     if clock is not None and not callable(clock):
         msg = f"clock must be a function that returns seconds, not {type(clock).__name__}."
-        raise ConfigurationError(msg)
+        raise ConfigurationError(msg, remedy="What helps: clock=time.time.")
+    from urllib.parse import urlsplit  # slow to import
+
     scheme = urlsplit(url).scheme
     if scheme == "memory":
         from tbcontracts.stores.memory import MemoryStore
