@@ -269,7 +269,7 @@ KOREAN = (
 )
 GERMAN = (
     "Der Ausschuss trat am Dienstag zusammen, um die Quartalszahlen zu prüfen, und stellte fest, "
-    "dass die Heizkosten schneller gestiegen waren, als irgendjemand erwartet hatte. "
+    "dass die Heizkosten im vergangenen Winter sehr schnell gestiegen waren. "
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import inspect
 import pickle
@@ -36,7 +37,8 @@ def all_errors() -> list[type[TBCError]]:
     """Return every error class of the core, wherever it stands."""
     for module in pkgutil.walk_packages(tbcontracts.__path__, "tbcontracts."):
         if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+            with contextlib.suppress(ImportError):  # an extra that is not installed
+                importlib.import_module(module.name)
     found: list[type[TBCError]] = [TBCError]
     for cls in found:
         found += [inner for inner in cls.__subclasses__() if inner not in found]

@@ -62,7 +62,7 @@ class PostgresOptions(NamedTuple):
         schema = dict(options).get("ledger_schema", "tbcontracts")
         if not _NAME.fullmatch(schema):
             msg = f"ledger_schema must be a plain lower-case name, not {schema[:60]!r}."
-            raise ConfigurationError(msg)
+            raise ConfigurationError(msg, remedy="What helps: ?ledger_schema=tbcontracts.")
         query = urlencode([(name, value) for name, value in options if name != "ledger_schema"])
         host = parts.netloc.rpartition("@")
         user = host[0].partition(":")[0]
