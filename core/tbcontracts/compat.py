@@ -83,7 +83,7 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self._lines: dict[str, _Line] = {}
         self._history: deque[LedgerEntry] = deque(maxlen=JOURNAL_ENTRIES_MAX)
 
@@ -318,7 +318,8 @@ class Reallocator:
             near = nearest(str(needy_agent), self.contracts)
             hint = f" Did you mean {near!r}?" if near else ""
             msg = f"No contract is there for agent {needy_agent!r}.{hint}"
-            raise UnknownAgentError(msg)
+            remedy = f"What helps: a BudgetContract for {needy_agent!r} among the contracts."
+            raise UnknownAgentError(msg, remedy=remedy)
         moves: list[tuple[str, int]] = []
         found = 0
         with self.ledger.lock:

@@ -166,7 +166,7 @@ class BudgetManager(AsyncMethods):
         """
         if not isinstance(parent, BudgetManager):
             msg = f"A manager can only be within a BudgetManager, not {type(parent).__name__}."
-            raise ConfigurationError(msg)
+            raise ConfigurationError(msg, remedy="What helps: a second BudgetManager as parent.")
         name = parent._known(agent)
         if self._outer is not None:
             msg = f"This manager is within agent {self._outer[1]!r} of another one already."

@@ -118,7 +118,7 @@ def _score(name: str, key: str | None, function: Callable[[Any], Any] | None) ->
     """Return where the score comes from."""
     if key is not None and function is not None:
         msg = f"Agent {name!r} has a confidence_key and a confidence_fn; one of them is enough."
-        raise ConfigurationError(msg)
+        raise ConfigurationError(msg, remedy="What helps: only the key, or only the function.")
     source = key if key is not None else function
     return None if source is None else score_source(source, f"The confidence of agent {name!r}")
 

@@ -505,7 +505,11 @@ def test_a_hold_that_would_stop_the_loop(books: Books) -> None:
         ("count", None, "count must be"),
         ("count", {"inputs": 1}, "count has no bucket 'inputs'; the buckets are input,"),
         ("count", {7: 1, "z": 2}, "count has no bucket"),
-        ("count", {"input": -1}, "count: the weight of 'input' must be a number between 0 and 1,000,000, not -1"),
+        (
+            "count",
+            {"input": -1},
+            "count: the weight of 'input' must be a number between 0 and 1,000,000, not -1",
+        ),
         ("count", {"input": math.nan}, "count: the weight of 'input' must be"),
         ("count", {"input": True}, "count: the weight of 'input' must be"),
         ("count", {"input": "1"}, "count: the weight of 'input' must be"),
