@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+import tbcontracts
+
 HEAVY = frozenset(
     (
         "asyncio",
@@ -57,8 +59,21 @@ def loaded_by(code: str) -> set[str]:
 
 
 def test_the_core_loads_nothing_heavy() -> None:
-    """`import tbcontracts` brings in neither asyncio nor a database, parser or framework."""
-    assert loaded_by("import tbcontracts") & HEAVY == set()
+    """All public names together bring in neither asyncio nor a database, parser or framework."""
+    assert loaded_by("from tbcontracts import *") & HEAVY == set()
+
+
+def test_a_name_that_nobody_asks_for_is_not_loaded() -> None:
+    """`import tbcontracts` loads itself; a name brings what it stands on, and is found by `dir`."""
+    assert loaded_by("import tbcontracts") - {"__future__"} == {"tbcontracts"}
+    loaded = loaded_by("import tbcontracts\ntbcontracts.BudgetExceededError")
+    assert {name for name in loaded if name.startswith("tbcontracts")} == {
+        "tbcontracts",
+        "tbcontracts.errors",
+    }
+    assert set(tbcontracts.__all__) <= set(dir(tbcontracts))
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        tbcontracts.Nothing  # type: ignore[attr-defined]  # noqa: B018 - asked for on purpose
 
 
 def test_a_hold_loads_nothing_heavy() -> None:
