@@ -16,12 +16,18 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from tbcontracts.endings import Ending, how_it_ended
+from tbcontracts.errors import HoldResolvedError
+from tbcontracts.tokens import byte_length
 
 if TYPE_CHECKING:
+    from tbcontracts.commands import Posted
     from tbcontracts.hold import Hold
     from tbcontracts.manager import BudgetManager
     from tbcontracts.sizing import CallShape, HoldSize
     from tbcontracts.usage import Usage
+
+MORE_TOKENS = 256
+"""By how much a hold grows when its stream passes it."""
 
 
 class CallEnd(NamedTuple):
@@ -60,6 +66,7 @@ class Call:
         self._inner: Call | None = None
         self._others_below = False
         self._text_seen: list[str] = []
+        self._pieces_counted = self._bytes_uncounted = self._tokens_counted = 0
         self.hold = hold
         self.shape = shape
         self.size = size
@@ -99,6 +106,49 @@ class Call:
         """Note output that arrived: a broken stream is charged by it. Forgotten at the end."""
         if text:
             self._text_seen.append(text)
+            self._bytes_uncounted += byte_length(text)
+
+    def keep_up(self) -> None:
+        """Ask for more where the answer of a strict call has passed its hold.
+
+        Raises:
+            BudgetExceededError: There is no more; whoever reads the answer must stop.
+        """
+        while self.has_outgrown_its_hold():
+            more = self._manager.hold_more(self.hold, MORE_TOKENS)
+            if not self._took_in(more):
+                more.void()
+
+    async def akeep_up(self) -> None:
+        """Ask for more without blocking the event loop; see `keep_up`."""
+        while self.has_outgrown_its_hold():
+            more = await self._manager.ahold_more(self.hold, MORE_TOKENS)
+            if not self._took_in(more):
+                await more.avoid()
+
+    def has_outgrown_its_hold(self) -> bool:
+        """Whether the answer of a strict call has passed its hold, as far as it was seen.
+
+        Counting waits until the bytes, of which each token has at least one, could have passed it;
+        each piece is counted once.
+        """
+        if self.ended or self._manager.settings.enforcement != "strict":
+            return False
+        room = self.hold.tokens_in_all - self.shape.size.input_tokens
+        if self._tokens_counted + self._bytes_uncounted <= room:
+            return False
+        pieces = self._text_seen[self._pieces_counted :]
+        self._pieces_counted += len(pieces)
+        self._bytes_uncounted = 0
+        self._tokens_counted += self._manager.count_text("".join(pieces))
+        return self._tokens_counted > room
+
+    def _took_in(self, more: Hold) -> bool:
+        """Let the hold grow, unless the call ended meanwhile."""
+        with self._lock:
+            if not self.ended:
+                self.hold.take_in(more)
+            return not self.ended
 
     def end(self, ending: Ending) -> CallEnd:
         """End the call: settle what it used, or give its hold back.
@@ -109,16 +159,42 @@ class Call:
         Returns:
             What was charged; the first answer again if the call had ended for good before.
         """
+        decided, to_post = self._decide(ending)
+        if not to_post:
+            return decided
+        try:
+            if decided.usage is None:
+                self.hold.void()
+                return self._posted(decided, 0)
+            return self._posted(decided, self.hold.settle(decided.usage, final=decided.final))
+        except BaseException as error:
+            return self._not_posted(decided, error)
+
+    async def aend(self, ending: Ending) -> CallEnd:
+        """End the call without blocking the event loop; see `end`."""
+        decided, to_post = self._decide(ending)
+        if not to_post:
+            return decided
+        try:
+            if decided.usage is None:
+                await self.hold.avoid()
+                return self._posted(decided, 0)
+            posted = await self.hold.asettle(decided.usage, final=decided.final)
+            return self._posted(decided, posted)
+        except BaseException as error:
+            return self._not_posted(decided, error)
+
+    def _decide(self, ending: Ending) -> tuple[CallEnd, bool]:
+        """Decide what a call is charged, and whether that is to be put on the books.
+
+        The decision stands at once, for all layers; what is said of the end meanwhile meets it.
+        """
         with self._lock:
             if self._end is not None and (self._end.final or _still_unknown(ending)):
-                return self._end
+                return self._end, False
             usage, final = self._charge_for(ending)
-            learn = usage is not None and usage.measured and self._inner is None
-            self._end = ended = CallEnd(usage, self._post(usage, final=final), final)
-            self._text_seen.clear()
-        if learn and usage is not None:
-            self._manager.learn(self.agent_name, usage.output_tokens)
-        return ended
+            self._end = decided = CallEnd(usage, 0, final)
+            return decided, self._outer is None or self._outer._takes(decided)
 
     def _charge_for(self, ending: Ending) -> tuple[Usage | None, bool]:
         """Decide what to charge, with what was seen on the way, and whether that is the truth."""
@@ -138,22 +214,40 @@ class Call:
         measured = usage is not None and usage.measured
         return usage, measured or not ending.given_up
 
-    def _post(self, usage: Usage | None, *, final: bool) -> int:
-        """Put the charge on the books; return the overdraft that is left."""
-        if self._outer is not None:
-            return self._outer._inner_ended(CallEnd(usage, 0, final))
-        if usage is None:
-            self.hold.void()
-            return 0
-        return self.hold.settle(usage, final=final).overdraft
-
-    def _inner_ended(self, below: CallEnd) -> int:
+    def _takes(self, below: CallEnd) -> bool:
         """Take the inner layer's end for this one's, unless this one has ended by the truth."""
         if self._end is not None and self._end.final:
-            return 0
-        overdraft = self._post(below.usage, final=below.final)
-        self._end = below._replace(overdraft=overdraft)
-        return overdraft
+            return False
+        self._end = below
+        return self._outer is None or self._outer._takes(below)
+
+    def _posted(self, decided: CallEnd, posted: Posted | int) -> CallEnd:
+        """Note that a decision is on the books."""
+        overdraft = posted if isinstance(posted, int) else posted.overdraft
+        ended = decided._replace(overdraft=overdraft)
+        self._replace_end(decided, ended)
+        self._text_seen.clear()
+        if decided.usage is not None and decided.usage.measured and self._inner is None:
+            self._manager.learn(self.agent_name, decided.usage.output_tokens)
+        return ended
+
+    def _not_posted(self, decided: CallEnd, error: BaseException) -> CallEnd:
+        """Take a decision back that did not reach the books; one that came too late is no error."""
+        with self._lock:
+            now = self._end
+        if isinstance(error, HoldResolvedError) and now is not None and now is not decided:
+            return now  # the truth was faster than the estimate
+        self._replace_end(decided, None)
+        raise error
+
+    def _replace_end(self, decided: CallEnd, end: CallEnd | None) -> None:
+        """Replace a decision, in all layers that took it."""
+        with self._lock:
+            layer: Call | None = self
+            while layer is not None:
+                if layer._end is decided:
+                    layer._end = end
+                layer = layer._outer
 
 
 def _still_unknown(ending: Ending) -> bool:

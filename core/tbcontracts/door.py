@@ -35,7 +35,14 @@ from tbcontracts.listeners import Listener
 from tbcontracts.refusals import UNATTRIBUTED, no_contract, refusal, unattributed
 from tbcontracts.scores import ScoreSource
 from tbcontracts.settings import Settings, check_scope, expand_scope
-from tbcontracts.sizing import CallShape, HoldSize, Unbounded, expected_size, strict_size
+from tbcontracts.sizing import (
+    OUTGROWN,
+    CallShape,
+    HoldSize,
+    Unbounded,
+    expected_size,
+    strict_size,
+)
 from tbcontracts.tokens import best_counter
 from tbcontracts.usage import Usage
 from tbcontracts.wrapping import Function, wrap
@@ -44,7 +51,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from tbcontracts.calls import Call
-    from tbcontracts.hold import AsyncHold, Hold
+    from tbcontracts.hold import Hold
     from tbcontracts.manager import BudgetManager
     from tbcontracts.stores.base import Store
 
@@ -233,6 +240,11 @@ class Door:
             enforcement=self.settings.enforcement,
         )
 
+    def _more_command(self, hold: Hold, tokens: int) -> Reserve:
+        """Return what holds more for a call whose answer outgrows its hold."""
+        command = self._reserve_command(hold.agent_name, tokens, None, None)
+        return command._replace(sizing=OUTGROWN)
+
     @property
     def _hold_ttl_s(self) -> float:
         """The limit of a hold that names none.
@@ -242,7 +254,7 @@ class Door:
         """
         return TTL_S if self._engine.store.durable else MAX_CALL_S
 
-    def _watch(self, hold: Hold | AsyncHold, ttl_s: float) -> None:
+    def _watch(self, hold: Hold, ttl_s: float) -> None:
         """Put off the limit of a hold that has the usual one, for as long as its owner lives."""
         if self._engine.store.durable and ttl_s == TTL_S:
             self._engine.heartbeat.watch(hold)

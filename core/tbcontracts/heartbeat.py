@@ -19,7 +19,7 @@ from tbcontracts.commands import Extend
 from tbcontracts.errors import HoldResolvedError, TBCError
 
 if TYPE_CHECKING:
-    from tbcontracts.hold import AsyncHold, Hold
+    from tbcontracts.hold import Hold
 
 TTL_S = 600.0
 """The limit of a hold whose owner is watched."""
@@ -32,7 +32,7 @@ _log = logging.getLogger("tbcontracts")
 class _Watched(NamedTuple):
     """A hold that is extended."""
 
-    hold: weakref.ref[Hold | AsyncHold]
+    hold: weakref.ref[Hold]
     scope: str
     hold_id: str
     since: float
@@ -64,7 +64,7 @@ class Heartbeat:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def watch(self, hold: Hold | AsyncHold) -> None:
+    def watch(self, hold: Hold) -> None:
         """Extend a hold from now on, until it is ended, forgotten, or older than any call."""
         if self._pid != os.getpid():
             self._begin()

@@ -6,27 +6,22 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from tbcontracts.checks import check_seconds
-from tbcontracts.commands import Extend, Granted, Posted, Settle, Void
+from tbcontracts.commands import Command, Extend, Granted, Posted, Settle, Void
 from tbcontracts.endings import Ending, how_it_ended
 from tbcontracts.usage import Usage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from tbcontracts.door import Door
     from tbcontracts.events import Move
     from tbcontracts.manager import BudgetManager
-    from tbcontracts.manager_async import AsyncMethods
 
 
 class _HoldBase:
     """What a hold knows, whichever way it is ended."""
 
-    def __init__(self, manager: Door, scope: str, tokens: int, granted: Granted, note: str) -> None:
-        self._manager = manager
+    def __init__(self, scope: str, tokens: int, granted: Granted) -> None:
         self._granted = granted
-        self._note = note
-        self._resolved = False
         self.scope = scope
         self.tokens = tokens
         """The size that was asked for."""
@@ -58,22 +53,13 @@ class _HoldBase:
 
     @property
     def resolved(self) -> bool:
-        """Whether it was ended through this object."""
-        return self._resolved
+        """Whether it was ended in this process."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         """Show whose it is and how large."""
-        state = "resolved" if self._resolved else "open"
+        state = "resolved" if self.resolved else "open"
         return f"<{type(self).__name__} {self.agent_name!r} {self.tokens:,} {state}>"
-
-    def _settle_command(self, usage: Usage | int, final: bool) -> Settle:
-        amount, buckets = self._manager.weighed(usage, f"The usage of agent {self.agent_name!r}")
-        track = self.agent_name not in self._manager.contracts
-        return Settle(self.hold_id, self.agent_name, amount, buckets, self._note, final, track)
-
-    def _extend_command(self, ttl_s: float) -> Extend:
-        what = f"ttl_s of the hold of agent {self.agent_name!r}"
-        return Extend(self.hold_id, check_seconds(ttl_s, what))
 
     def _leaving(self, error: BaseException | None) -> Usage | None:
         """Return what to settle when a `with` block ends without a word; None is to void."""
@@ -86,9 +72,9 @@ class Hold(_HoldBase):
     End it once, with `settle` or `void`. As a context manager it ends itself: a block that is left
     without either charges the whole hold, unmeasured, because a call that may have been sent may be
     billed; only an exception that proves the opposite (an HTTP error status) gives it back.
-    """
 
-    _manager: BudgetManager
+    Every method has an awaited twin with `a` in front.
+    """
 
     def __init__(
         self,
@@ -99,8 +85,22 @@ class Hold(_HoldBase):
         note: str = "",
         outer: Hold | None = None,
     ) -> None:
-        super().__init__(manager, scope, tokens, granted, note)
+        super().__init__(scope, tokens, granted)
+        self._manager = manager
+        self._note = note
+        self._resolved = False
         self._outer = outer  # the hold on the outer manager's agent, ended with this one
+        self._more: list[Hold] = []  # what it grew by, ended with it
+
+    @property
+    def resolved(self) -> bool:
+        """Whether it was ended through this object."""
+        return self._resolved
+
+    @property
+    def tokens_in_all(self) -> int:
+        """Its size with what it grew by."""
+        return self.tokens + sum(more.tokens for more in self._more)
 
     def settle(self, usage: Usage | int, *, final: bool = True) -> Posted:
         """Replace the hold by what was used; posted in full, even beyond the budget.
@@ -116,11 +116,26 @@ class Hold(_HoldBase):
         Raises:
             TBCError: The hold was ended before, differently.
         """
-        reply = self._manager.apply_to(self.scope, self._settle_command(usage, final))
+        *parts, own = self._settlement(usage, final)
+        for hold, command in parts:
+            self._manager.apply_to(hold.scope, command)
+        reply = self._manager.apply_to(self.scope, own[1])
         assert isinstance(reply, Posted)
-        self._resolved = True
+        self._ended()
         if self._outer is not None:
             self._outer.settle(usage, final=final)
+        return reply
+
+    async def asettle(self, usage: Usage | int, *, final: bool = True) -> Posted:
+        """Replace the hold by what was used; see `settle`."""
+        *parts, own = self._settlement(usage, final)
+        for hold, command in parts:
+            await self._manager.aapply_to(hold.scope, command)
+        reply = await self._manager.aapply_to(self.scope, own[1])
+        assert isinstance(reply, Posted)
+        self._ended()
+        if self._outer is not None:
+            await self._outer.asettle(usage, final=final)
         return reply
 
     def void(self) -> None:
@@ -129,10 +144,19 @@ class Hold(_HoldBase):
         Raises:
             TBCError: The hold was settled before.
         """
-        self._manager.apply_to(self.scope, Void(self.hold_id, self._note))
-        self._resolved = True
+        for hold in (*self._more, self):
+            self._manager.apply_to(hold.scope, hold._void_command())
+        self._ended()
         if self._outer is not None:
             self._outer.void()
+
+    async def avoid(self) -> None:
+        """Give the hold back; see `void`."""
+        for hold in (*self._more, self):
+            await self._manager.aapply_to(hold.scope, hold._void_command())
+        self._ended()
+        if self._outer is not None:
+            await self._outer.avoid()
 
     def extend(self, ttl_s: float) -> None:
         """Let the hold live for `ttl_s` seconds from now.
@@ -140,9 +164,55 @@ class Hold(_HoldBase):
         Raises:
             TBCError: It is ended or its limit has passed.
         """
-        self._manager.apply_to(self.scope, self._extend_command(ttl_s))
+        for hold in (*self._more, self):
+            self._manager.apply_to(hold.scope, hold._extend_command(ttl_s))
         if self._outer is not None:
             self._outer.extend(ttl_s)
+
+    async def aextend(self, ttl_s: float) -> None:
+        """Let the hold live for `ttl_s` seconds from now; see `extend`."""
+        for hold in (*self._more, self):
+            await self._manager.aapply_to(hold.scope, hold._extend_command(ttl_s))
+        if self._outer is not None:
+            await self._outer.aextend(ttl_s)
+
+    def take_in(self, more: Hold) -> None:
+        """Grow by another hold of the same agent: from now on both end as one."""
+        self._more.append(more)
+        if self._outer is not None and more._outer is not None:
+            self._outer.take_in(more._outer)
+        more._outer = None
+
+    def _ended(self) -> None:
+        for hold in (*self._more, self):
+            hold._resolved = True
+
+    def _settlement(self, usage: Usage | int, final: bool) -> list[tuple[Hold, Command]]:
+        """Return the settlements of what the hold grew by, and its own at last.
+
+        Each takes at most its own size, and the last one the rest, so that nothing comes free in
+        between. The buckets stand on the last one.
+        """
+        amount, buckets = self._manager.weighed(usage, f"The usage of agent {self.agent_name!r}")
+        track = self.agent_name not in self._manager.contracts
+        unmeasured = None if buckets is None or buckets.measured else Usage(measured=False)
+        commands: list[tuple[Hold, Command]] = []
+        for more in self._more:
+            part = min(more.tokens, max(0, amount - self.tokens))
+            amount -= part
+            rest = (self.agent_name, part, unmeasured, self._note, final, track)
+            commands.append((more, Settle(more.hold_id, *rest)))
+        settle = Settle(
+            self.hold_id, self.agent_name, amount, buckets, self._note, final, track
+        )
+        return [*commands, (self, settle)]
+
+    def _void_command(self) -> Void:
+        return Void(self.hold_id, self._note)
+
+    def _extend_command(self, ttl_s: float) -> Extend:
+        what = f"ttl_s of the hold of agent {self.agent_name!r}"
+        return Extend(self.hold_id, check_seconds(ttl_s, what))
 
     def __enter__(self) -> Self:
         """Return the hold."""
@@ -167,41 +237,26 @@ class Hold(_HoldBase):
 class AsyncHold(_HoldBase):
     """Budget set aside for one call: a `Hold` whose methods are awaited."""
 
-    _manager: AsyncMethods
+    def __init__(self, hold: Hold) -> None:
+        super().__init__(hold.scope, hold.tokens, hold._granted)
+        self._hold = hold
 
-    def __init__(
-        self,
-        manager: AsyncMethods,
-        scope: str,
-        tokens: int,
-        granted: Granted,
-        note: str = "",
-        outer: AsyncHold | None = None,
-    ) -> None:
-        super().__init__(manager, scope, tokens, granted, note)
-        self._outer = outer  # the hold on the outer manager's agent, ended with this one
+    @property
+    def resolved(self) -> bool:
+        """Whether it was ended in this process."""
+        return self._hold.resolved
 
     async def settle(self, usage: Usage | int, *, final: bool = True) -> Posted:
         """Replace the hold by what was used; see `Hold.settle`."""
-        reply = await self._manager.aapply_to(self.scope, self._settle_command(usage, final))
-        assert isinstance(reply, Posted)
-        self._resolved = True
-        if self._outer is not None:
-            await self._outer.settle(usage, final=final)
-        return reply
+        return await self._hold.asettle(usage, final=final)
 
     async def void(self) -> None:
         """Give the hold back; see `Hold.void`."""
-        await self._manager.aapply_to(self.scope, Void(self.hold_id, self._note))
-        self._resolved = True
-        if self._outer is not None:
-            await self._outer.void()
+        await self._hold.avoid()
 
     async def extend(self, ttl_s: float) -> None:
         """Let the hold live for `ttl_s` seconds from now; see `Hold.extend`."""
-        await self._manager.aapply_to(self.scope, self._extend_command(ttl_s))
-        if self._outer is not None:
-            await self._outer.extend(ttl_s)
+        await self._hold.aextend(ttl_s)
 
     async def __aenter__(self) -> Self:
         """Return the hold."""
@@ -214,7 +269,7 @@ class AsyncHold(_HoldBase):
         trace: TracebackType | None,
     ) -> None:
         """End a hold that the block left open."""
-        if self._resolved:
+        if self.resolved:
             return
         usage = self._leaving(error)
         if usage is None:

@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any
 
 from tbcontracts import commands
+from tbcontracts.abandoned import ask_for, to_its_end
 from tbcontracts.checks import check_name, check_wait
 from tbcontracts.commands import Command, Posted, Reply
 from tbcontracts.contract import BudgetContract
-from tbcontracts.hold import AsyncHold
+from tbcontracts.hold import AsyncHold, Hold
 from tbcontracts.reading import Reading
 from tbcontracts.usage import Usage
 from tbcontracts.waiting import await_for
@@ -30,7 +31,7 @@ class AsyncMethods(Reading):
     ) -> AsyncHold:
         """Set budget aside before a call; see `BudgetManager.reserve`."""
         command = self._reserve_command(name, tokens, key, ttl_s)
-        return await self._ahold(command, wait_s=check_wait(wait_s))
+        return AsyncHold(await self._ahold(command, wait_s=check_wait(wait_s)))
 
     async def arecord_usage(
         self,
@@ -85,9 +86,7 @@ class AsyncMethods(Reading):
         """Carry out a command in a given scope; for holds, which stay with theirs."""
         return await self._engine.aapply(scope, command)
 
-    async def _ahold(
-        self, command: commands.Reserve, note: str = "", wait_s: float = 0
-    ) -> AsyncHold:
+    async def _ahold(self, command: commands.Reserve, note: str = "", wait_s: float = 0) -> Hold:
         """Place a hold, on the outer manager's books first."""
         outer = None
         if self._outer is not None:
@@ -101,19 +100,23 @@ class AsyncMethods(Reading):
             granted = self.granted(reply, scope, command.sizing)
         except BaseException:
             if outer is not None:
-                await outer.void()
+                await to_its_end(outer.avoid())
             raise
-        hold = AsyncHold(self, scope, command.amount, granted, note, outer)
+        hold = Hold(self._as_manager(), scope, command.amount, granted, note, outer)
         self._watch(hold, command.ttl_s)
         return hold
 
     async def _aasked(self, scope: str, command: commands.Reserve, wait_s: float) -> Reply:
         """Ask for a hold, and wait for it where that was wished."""
         engine = self._engine
+        ask = partial(ask_for, engine.aapply, scope)
+        if not engine.store.durable and engine.store.in_process:
+            ask = partial(
+                engine.aapply, scope
+            )  # answers at once: nobody can be cancelled meanwhile
         if wait_s <= 0:
-            return await engine.aapply(scope, command)
+            return await ask(command)
         priority = engine.priority_of(command.agent)
-        ask = partial(engine.aapply, scope)
         return await await_for(engine.lines, scope, priority, command, wait_s, ask)
 
     async def _apost(self, command: commands.Charge) -> Posted:

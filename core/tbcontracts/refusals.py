@@ -8,7 +8,7 @@ from tbcontracts.attribution import nearest
 from tbcontracts.commands import Denied
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import BudgetExceededError, ConfidenceGateError
-from tbcontracts.sizing import Unbounded
+from tbcontracts.sizing import OUTGROWN, Unbounded
 
 UNATTRIBUTED = "(unattributed)"
 """The line of calls that name no agent."""
@@ -55,7 +55,7 @@ def _words(
     """Return the reason and the remedy for each code."""
     agent, requested, available = denied.agent, denied.requested, denied.available
     asked = f"Agent {agent!r} asked for {requested:,} tokens"
-    if sizing != "caller":
+    if sizing not in ("caller", OUTGROWN):
         asked += f" (input plus {sizing})"
     top_up = f"manager.top_up({agent!r}, {max(1, denied.lacking)})"
     if denied.code == "scope_closed":
@@ -72,6 +72,13 @@ def _words(
             f"{available:,}, and more donors are not asked for one hold."
         )
         return reason, f"What helps: {top_up}, or fewer agents with more budget each."
+    if sizing == OUTGROWN:
+        reason = (
+            f"An answer to agent {agent!r} that is still being written has passed the output cap "
+            f"it was held for. {asked} more, and {available:,} can be reached in scope {scope!r}: "
+            "it is stopped, and charged for its input and what arrived."
+        )
+        return reason, f"What helps: {top_up}, or a provider that keeps the cap it is given."
     if denied.code == "uphill":
         reason = f"{asked} from an agent with a higher priority; budget never flows uphill."
         return reason, "What helps: a donor of lower or equal priority, or manager.top_up."

@@ -18,6 +18,8 @@ CALLS_TO_TRUST = 5
 QUANTILE = 0.95
 COLD_START_MIN = 16
 COLD_START_MAX = 1_024
+OUTGROWN = "an answer that outgrows its hold"
+"""How the size of what a hold grows by was found."""
 
 
 class CallShape(NamedTuple):
