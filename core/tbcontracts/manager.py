@@ -267,21 +267,6 @@ class BudgetManager(AsyncMethods):
         assert isinstance(command, commands.Reserve)
         return Call(self, self._hold(command, note), shape, size)
 
-    async def abegin_call(self, agent: str | None, shape: CallShape, *, note: str = "") -> Call:
-        """Hold budget for an LLM call without blocking the event loop; see `begin_call`.
-
-        Raises:
-            BudgetExceededError: The call cannot be paid for and must not be sent.
-        """
-        command, size = self._call_command(agent, shape)
-        inner = self._inner_call(command.agent, shape)
-        if inner is not None:
-            return inner
-        if isinstance(size, Unbounded):
-            raise self._refusal(await self._engine.aapply(self.scope_name, command), size)
-        assert isinstance(command, commands.Reserve)
-        return Call(self, await self._ahold(command, note), shape, size)
-
     def hold_more(self, hold: Hold, tokens: int) -> Hold:
         """Hold more for the agent of a hold, on the same books; for an answer that outgrows it.
 
@@ -289,10 +274,6 @@ class BudgetManager(AsyncMethods):
             BudgetExceededError: It does not fit; nothing moved.
         """
         return self.scope(hold.scope)._hold(self._more_command(hold, tokens))
-
-    async def ahold_more(self, hold: Hold, tokens: int) -> Hold:
-        """Hold more without blocking the event loop; see `hold_more`."""
-        return await self.scope(hold.scope)._ahold(self._more_command(hold, tokens))
 
     def top_up(self, name: str | None, tokens: int, *, key: str | None = None) -> None:
         """Add new budget to an agent, or to the pool if `name` is None.

@@ -8,11 +8,13 @@ from typing import Any
 
 from tbcontracts import commands
 from tbcontracts.abandoned import ask_for, to_its_end
+from tbcontracts.calls import Call
 from tbcontracts.checks import check_name, check_wait
 from tbcontracts.commands import Command, Posted, Reply
 from tbcontracts.contract import BudgetContract
 from tbcontracts.hold import AsyncHold, Hold
 from tbcontracts.reading import Reading
+from tbcontracts.sizing import CallShape, Unbounded
 from tbcontracts.usage import Usage
 from tbcontracts.waiting import await_for
 
@@ -49,6 +51,25 @@ class AsyncMethods(Reading):
         if scored is not None:
             await self._ado(scored)
         return self._uncovered(posted)
+
+    async def abegin_call(self, agent: str | None, shape: CallShape, *, note: str = "") -> Call:
+        """Hold budget for an LLM call without blocking the event loop; see `begin_call`.
+
+        Raises:
+            BudgetExceededError: The call cannot be paid for and must not be sent.
+        """
+        command, size = self._call_command(agent, shape)
+        inner = self._inner_call(command.agent, shape)
+        if inner is not None:
+            return inner
+        if isinstance(size, Unbounded):
+            raise self._refusal(await self._engine.aapply(self.scope_name, command), size)
+        assert isinstance(command, commands.Reserve)
+        return Call(self._as_manager(), await self._ahold(command, note), shape, size)
+
+    async def ahold_more(self, hold: Hold, tokens: int) -> Hold:
+        """Hold more without blocking the event loop; see `hold_more`."""
+        return await self.scope(hold.scope)._ahold(self._more_command(hold, tokens))
 
     async def atop_up(self, name: str | None, tokens: int, *, key: str | None = None) -> None:
         """Add new budget to an agent, or to the pool if `name` is None."""
