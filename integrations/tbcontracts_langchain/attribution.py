@@ -1,15 +1,18 @@
 """Which agent a model call belongs to, from what LangChain and LangGraph say of its run.
 
-The order: the inner one of the annotation in the metadata and the agent's own name (where that has
-a contract), inner as the run tree shows; then the current agent; then the path of graph nodes,
-whole and from its innermost segment outwards.
+The order: what the handler was told of the path; then the inner one of the annotation in the
+metadata and the agent's own name (where that has a contract), inner as the run tree shows; then the
+current agent; then the path of graph nodes, whole and from its innermost segment outwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 from uuid import UUID
+
+from tbcontracts import BudgetContract
 
 ANNOTATION_KEY = "tbcontracts"
 """The key of a run's metadata under which `budget(...)` stands, as plain JSON."""
@@ -95,11 +98,73 @@ def path_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     return (node,) if node else ()
 
 
+def annotated_contract(name: RunName) -> BudgetContract | None:
+    """Return the contract that an annotation carries; one that only names an agent has none."""
+    if name.annotation is None or "max_tokens" not in name.annotation:
+        return None
+    fields = {key: value for key, value in name.annotation.items() if key != "agent"}
+    agent = annotated_agent(name)
+    if agent is None:
+        msg = f"The annotation {dict(name.annotation)} under {ANNOTATION_KEY!r} names no agent."
+        raise ValueError(msg)
+    return BudgetContract(agent, **fields)
+
+
+class AgentPaths:
+    """Which paths of graph nodes belong to which agent, as somebody wrote it down.
+
+    A path is the names of the nodes that lead to a call, "team/research/model". A pattern may hold
+    `*` (any text, "/" too), `?` and `[...]`. What is said of a node holds for all below it; the
+    longest path that is found in the mapping counts, as it stands before patterns, and patterns in
+    the order in which they are given.
+
+    Args:
+        agents: The agent of each path or pattern.
+
+    Raises:
+        TypeError: It is no mapping of texts.
+    """
+
+    def __init__(self, agents: Mapping[str, str]) -> None:
+        if not isinstance(agents, Mapping):
+            msg = f"agents must be a mapping of paths to agents, not {type(agents).__name__}."
+            raise TypeError(msg)
+        for path, agent in agents.items():
+            if not _text(path) or not _text(agent):
+                msg = f"agents has {path!r}: {agent!r}, where a path and an agent's name belong."
+                raise TypeError(msg)
+        self._agents = {path.strip("/ "): agent.strip() for path, agent in agents.items()}
+
+    def __eq__(self, other: object) -> bool:
+        """Mappings that say the same in the same order are the same."""
+        if not isinstance(other, AgentPaths):
+            return NotImplemented
+        return list(self._agents.items()) == list(other._agents.items())
+
+    def __hash__(self) -> int:
+        """Agree with `==`."""
+        return hash(tuple(self._agents.items()))
+
+    def agent_of(self, path: tuple[str, ...]) -> str | None:
+        """Return the agent that a path was assigned to."""
+        if not self._agents:
+            return None
+        for length in range(len(path), 0, -1):
+            here = "/".join(path[:length])
+            if here in self._agents:
+                return self._agents[here]
+            for pattern, agent in self._agents.items():
+                if fnmatchcase(here, pattern):
+                    return agent
+        return None
+
+
 def find_agent(
     name: RunName,
     metadata: Mapping[str, Any],
     contracts: Mapping[str, Any],
     current_agent: str | None,
+    paths: AgentPaths,
 ) -> str | None:
     """Return the agent that a call belongs to.
 
@@ -108,14 +173,18 @@ def find_agent(
         metadata: The call's own metadata.
         contracts: The agents that have a contract.
         current_agent: Who is acting by `manager.acting_as`, if anybody.
+        paths: Which paths somebody assigned to an agent; that counts first.
 
     Returns:
         An agent with a contract if there is one; else the best name there is, or None.
     """
+    path = path_of(metadata)
+    assigned = paths.agent_of(path)
+    if assigned is not None:
+        return assigned
     annotated = annotated_agent(name)
     own_name = name.agent_name if name.agent_name in contracts else None
     first, second = (own_name, annotated) if name.agent_is_inner else (annotated, own_name)
-    path = path_of(metadata)
     candidates = (first, second, current_agent, "/".join(path), *reversed(path))
     for candidate in candidates:
         if candidate and candidate in contracts:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tbcontracts import BudgetManager
+from tbcontracts_langchain.model_calls import in_event_loop
 
 LOSES_CONTEXT = sys.version_info < (3, 11)
 """`asyncio.create_task` takes a context from 3.11 on; before, LangGraph cannot hand it on."""
@@ -14,7 +15,7 @@ LOSES_CONTEXT = sys.version_info < (3, 11)
 
 def warn_of_lost_context(manager: BudgetManager, metadata: Mapping[str, Any] | None) -> None:
     """Warn once that model calls in awaited nodes may not be seen on this Python."""
-    if "langgraph_node" not in (metadata or {}) or not _in_event_loop():
+    if "langgraph_node" not in (metadata or {}) or not in_event_loop():
         return
     manager.warn_once(
         "lost context",
@@ -22,13 +23,3 @@ def warn_of_lost_context(manager: BudgetManager, metadata: Mapping[str, Any] | N
         "calls there are not seen and not charged, unless the node takes `config: RunnableConfig` "
         "and passes it on: model.ainvoke(messages, config). Python 3.11 and later hand it on.",
     )
-
-
-def _in_event_loop() -> bool:
-    import asyncio
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -7,97 +7,21 @@ behind. It asks for its errors to be raised, because LangChain only logs them ot
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, GenerationChunk, LLMResult
 
-from tbcontracts import BudgetContract, BudgetExceededError, BudgetManager, StoreError, Usage
-from tbcontracts.calls import Call
-from tbcontracts.endings import Ending
-from tbcontracts_langchain.attribution import (
-    ANNOTATION_KEY,
-    RunName,
-    RunTree,
-    annotated_agent,
-    find_agent,
-)
+from tbcontracts import BudgetManager
+from tbcontracts_langchain.attribution import AgentPaths, annotated_contract
 from tbcontracts_langchain.context import LOSES_CONTEXT, warn_of_lost_context
-from tbcontracts_langchain.errors import as_langchain
-from tbcontracts_langchain.usage import (
-    call_shape,
-    chunk_text,
-    from_cache,
-    output_texts,
-    reported_usage,
-)
+from tbcontracts_langchain.gate import BudgetGate
+from tbcontracts_langchain.model_calls import ModelCalls, ScopeBy, Start, in_event_loop
 
-ScopeBy = str | Callable[[Mapping[str, Any]], str | None] | None
-"""How a run's scope is found: None for the manager's own, "thread_id", or a function of the call's
-metadata that returns the scope's name (None: the manager's own)."""
-
-_log = logging.getLogger("tbcontracts")
-
-
-class _OpenCall(NamedTuple):
-    """A model call under way."""
-
-    call: Call
-    parent_run_id: UUID | None
-
-
-class _Runs:
-    """The runs of one manager, whichever of its handlers was told of them."""
-
-    def __init__(self) -> None:
-        self.tree = RunTree()
-        self._calls: dict[UUID, _OpenCall] = {}
-        self._children: dict[UUID, set[UUID]] = {}
-        self._given_up: dict[UUID, _OpenCall] = {}  # charged by estimate; the truth may still come
-        self._lock = threading.Lock()
-
-    def get(self, run_id: UUID) -> _OpenCall | None:
-        """Return a call that is open."""
-        return self._calls.get(run_id)
-
-    def add(self, run_id: UUID, open_call: _OpenCall) -> None:
-        """Note a call."""
-        with self._lock:
-            self._calls[run_id] = open_call
-            if open_call.parent_run_id is not None:
-                self._children.setdefault(open_call.parent_run_id, set()).add(run_id)
-
-    def take(self, run_id: UUID) -> _OpenCall | None:
-        """Forget a call that ended, and return it."""
-        with self._lock:
-            open_call = self._calls.pop(run_id, None) or self._given_up.pop(run_id, None)
-            if open_call is not None and open_call.parent_run_id is not None:
-                siblings = self._children.get(open_call.parent_run_id)
-                if siblings is not None:
-                    siblings.discard(run_id)
-                    if not siblings:
-                        del self._children[open_call.parent_run_id]
-            return open_call
-
-    def give_up(self, parent_run_id: UUID) -> list[_OpenCall]:
-        """Return the calls that are still open when the run that made them ends."""
-        with self._lock:
-            run_ids = self._children.pop(parent_run_id, ())
-            left = {run_id: self._calls.pop(run_id) for run_id in run_ids}
-            self._given_up.update(left)
-            while len(self._given_up) > _GIVEN_UP_MAX:
-                self._given_up.pop(next(iter(self._given_up)))
-        return list(left.values())
-
-
-_runs: WeakKeyDictionary[object, _Runs] = WeakKeyDictionary()
-_GIVEN_UP_MAX = 1_000
+__all__ = ["BudgetCallbackHandler", "ScopeBy", "annotated_contract", "budget_callbacks"]
 
 
 class BudgetCallbackHandler(BaseCallbackHandler):
@@ -112,15 +36,23 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         scope_by: How a run's scope is found: None for the manager's own; "thread_id" for one set
             of books for each thread, `<scope>/<thread_id>`; or a function that gets the metadata
             of the call and returns the name of the scope, or None for the manager's own.
+        agents: Whose the calls below a graph node are, by its path: {"research/*": "researcher"}.
+            It counts before annotations and names; see `AgentPaths`.
 
     Raises:
-        TypeError: `manager` is no BudgetManager, or `scope_by` none of these.
+        TypeError: `manager` is no BudgetManager, or `scope_by` or `agents` nothing of the kind.
     """
 
     raise_error = True
     run_inline = True
 
-    def __init__(self, manager: BudgetManager, *, scope_by: ScopeBy = None) -> None:
+    def __init__(
+        self,
+        manager: BudgetManager,
+        *,
+        scope_by: ScopeBy = None,
+        agents: Mapping[str, str] | None = None,
+    ) -> None:
         if not isinstance(manager, BudgetManager):
             msg = f"manager must be a BudgetManager, not {type(manager).__name__}."
             raise TypeError(msg)
@@ -129,21 +61,25 @@ class BudgetCallbackHandler(BaseCallbackHandler):
             raise TypeError(msg)
         self.manager = manager
         self.scope_by = scope_by
-        self._runs = _runs.setdefault(manager.identity[0], _Runs())
+        self._model_calls = ModelCalls(manager, scope_by, AgentPaths(agents or {}))
+        self._tree = self._model_calls.runs.tree
+        self._shared = not self._model_calls.in_process  # with a gate, which awaits the store
+        self._has_gate = False
 
     def __eq__(self, other: object) -> bool:
         """Handlers that would do the same are the same."""
         if not isinstance(other, BudgetCallbackHandler):
             return NotImplemented
-        return self._identity == other._identity
+        return self._model_calls.identity == other._model_calls.identity
 
     def __hash__(self) -> int:
         """Agree with `==`."""
-        return hash(self._identity)
+        return hash(self._model_calls.identity)
 
-    @property
-    def _identity(self) -> tuple[object, ...]:
-        return (*self.manager.identity, self.scope_by)
+    def gate(self) -> BudgetGate:
+        """Return the handler that goes before this one where the store is behind a network."""
+        self._has_gate = True
+        return BudgetGate(self._model_calls)
 
     # --- runs of chains, graphs, nodes and tools --------------------------------------------------
 
@@ -160,7 +96,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         """Note where annotations and agent names appear."""
         if LOSES_CONTEXT:
             warn_of_lost_context(self.manager, metadata)
-        self._runs.tree.open(run_id, parent_run_id, metadata)
+        self._tree.open(run_id, parent_run_id, metadata)
 
     def on_tool_start(
         self,
@@ -173,29 +109,44 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Note a tool as a step on the way to the calls that it makes."""
-        self._runs.tree.open(run_id, parent_run_id, metadata)
+        self._tree.open(run_id, parent_run_id, metadata)
+
+    def on_retriever_start(
+        self,
+        serialized: dict[str, Any],
+        query: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Note a retriever, as some of them ask models."""
+        self._tree.open(run_id, parent_run_id, metadata)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """End calls that this run made and gave up without a word."""
-        self._run_ended(run_id, None)
+        self._model_calls.run_ended(run_id, None)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """End calls that this run made and gave up, as a cancelled `ainvoke` does."""
-        self._run_ended(run_id, error)
+        self._model_calls.run_ended(run_id, error)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """End calls that this tool made and gave up."""
-        self._run_ended(run_id, None)
+        self._model_calls.run_ended(run_id, None)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """End calls that this tool made and gave up."""
-        self._run_ended(run_id, error)
+        self._model_calls.run_ended(run_id, error)
 
-    def _run_ended(self, run_id: UUID, error: BaseException | None) -> None:
-        """Close a run; its calls that reported no end are charged by estimate until they do."""
-        self._runs.tree.close(run_id)
-        for open_call in self._runs.give_up(run_id):
-            self._end(open_call, Ending(error=error, given_up=True))
+    def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """End calls that this retriever made and gave up."""
+        self._model_calls.run_ended(run_id, None)
+
+    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """End calls that this retriever made and gave up."""
+        self._model_calls.run_ended(run_id, error)
 
     # --- model calls ------------------------------------------------------------------------------
 
@@ -215,7 +166,7 @@ class BudgetCallbackHandler(BaseCallbackHandler):
             BudgetExceededError: The call cannot be paid for; it is not sent.
         """
         prompt = [message for batch in messages for message in batch]
-        self._begin(prompt, run_id, parent_run_id, metadata, kwargs)
+        self._begin(Start(prompt, run_id, parent_run_id, metadata or {}, kwargs, chat=True))
 
     def on_llm_start(
         self,
@@ -232,54 +183,16 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         Raises:
             BudgetExceededError: The call cannot be paid for; it is not sent.
         """
-        self._begin(prompts, run_id, parent_run_id, metadata, kwargs)
+        self._begin(Start(prompts, run_id, parent_run_id, metadata or {}, kwargs, chat=False))
 
-    def _begin(
-        self,
-        prompt: Sequence[BaseMessage] | Sequence[str],
-        run_id: UUID,
-        parent_run_id: UUID | None,
-        metadata: Mapping[str, Any] | None,
-        kwargs: Mapping[str, Any],
-    ) -> None:
-        """Place the hold of a call; a start that was told before is not told again."""
-        runs = self._runs
-        if runs.get(run_id) is not None:
-            return
-        metadata = metadata or {}
-        manager = self._manager_for(metadata)
-        name = runs.tree.name_of(parent_run_id, metadata)
-        self._register(name)
-        agent = find_agent(name, metadata, manager.contracts, manager.current_agent)
-        shape = call_shape(prompt, kwargs.get("invocation_params") or {}, metadata)
-        try:
-            call = manager.begin_call(agent, shape)
-        except BudgetExceededError as error:
-            raise as_langchain(error) from None
-        except StoreError:
-            if manager.settings.enforcement != "observe":
-                raise
-            _log.exception("The store did not answer; the call goes out unobserved.")
-            return
-        runs.add(run_id, _OpenCall(call, parent_run_id))
-
-    def _manager_for(self, metadata: Mapping[str, Any]) -> BudgetManager:
-        """Return the manager on the books of this run."""
-        if self.scope_by is None:
-            return self.manager
-        if callable(self.scope_by):
-            scope = self.scope_by(metadata)
-            return self.manager if scope is None else self.manager.scope(scope)
-        thread_id = metadata.get("thread_id")
-        if thread_id is None:
-            return self.manager
-        return self.manager.scope(f"{self.manager.scope_name}/{thread_id}")
-
-    def _register(self, name: RunName) -> None:
-        """Put an annotation in force that carries a contract and is seen for the first time."""
-        contract = annotated_contract(name)
-        if contract is not None and contract.agent_name not in self.manager.contracts:
-            self.manager.register(contract)
+    def _begin(self, start: Start) -> None:
+        """Hold for a call, unless the gate has."""
+        if self._shared:
+            if not self._model_calls.runs.turns.is_first(start.run_id, "start", gate=False):
+                return
+            if not self._has_gate and in_event_loop():
+                self.manager.warn_once("lone handler", _LONE)
+        self._model_calls.begin(start)
 
     def on_llm_new_token(
         self,
@@ -289,70 +202,56 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         run_id: UUID,
         **kwargs: Any,
     ) -> None:
-        """Note streamed output, in case the stream breaks off."""
-        open_call = self._runs.get(run_id)
-        if open_call is not None:
-            open_call.call.saw(chunk_text(token, chunk))
+        """Note streamed output, in case the stream breaks off; in strict mode keep it in bounds.
+
+        Raises:
+            BudgetExceededError: A strict call's answer has outgrown its hold, and there is no more.
+        """
+        self._model_calls.saw(run_id, token, chunk)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Charge what the call used. Never raises: the answer is paid for, and the user's."""
-        open_call = self._runs.take(run_id)
-        if open_call is None:
-            return
-        try:
-            usage = reported_usage(response)
-            seen = None
-            if usage is None or not usage.measured:
-                text = "".join(output_texts(response))
-                seen = self.manager.count_text(text) if text else None
-            ending = Ending(usage, output_tokens_seen=seen, unbilled=from_cache(response))
-        except Exception:
-            _log.exception("A reply could not be read; its call is charged by estimate.")
-            ending = Ending()
-        self._end(open_call, ending)
+        if self._is_mine_to_end(run_id):
+            ended = self._model_calls.ended(run_id, response)
+            if ended is not None:
+                self._model_calls.book(*ended)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Charge a call that failed by what is known of it. Never raises."""
-        open_call = self._runs.take(run_id)
-        if open_call is None:
-            return
-        response = kwargs.get("response")
-        usage = reported_usage(response) if isinstance(response, LLMResult) else None
-        if usage is not None and usage.measured:
-            # Of a stream that broke off: its first piece may name the input, none names the whole.
-            usage = Usage.estimated(usage.input_tokens, usage.output_tokens)
-        self._end(open_call, Ending(usage, error))
+        if self._is_mine_to_end(run_id):
+            for ended in self._model_calls.failed(run_id, error, kwargs.get("response")):
+                self._model_calls.book(*ended)
 
-    def _end(self, open_call: _OpenCall, ending: Ending) -> None:
-        """End a call on the books; trouble with the store leaves the hold to its limit."""
-        try:
-            open_call.call.end(ending)
-        except Exception:
-            _log.exception("A call's end could not be booked; its hold runs out at its limit.")
-
-
-def annotated_contract(name: RunName) -> BudgetContract | None:
-    """Return the contract that an annotation carries; one that only names an agent has none."""
-    if name.annotation is None or "max_tokens" not in name.annotation:
-        return None
-    fields = {key: value for key, value in name.annotation.items() if key != "agent"}
-    agent = annotated_agent(name)
-    if agent is None:
-        msg = f"The annotation {dict(name.annotation)} under {ANNOTATION_KEY!r} names no agent."
-        raise ValueError(msg)
-    return BudgetContract(agent, **fields)
+    def _is_mine_to_end(self, run_id: UUID) -> bool:
+        """Whether the gate, if there is one, was not told before."""
+        turns = self._model_calls.runs.turns
+        return not self._shared or turns.is_first(run_id, "end", gate=False)
 
 
 def budget_callbacks(
-    manager: BudgetManager, *, scope_by: ScopeBy = None
+    manager: BudgetManager,
+    *,
+    scope_by: ScopeBy = None,
+    agents: Mapping[str, str] | None = None,
 ) -> list[BaseCallbackHandler]:
     """Return the callbacks that keep a run to its contracts.
+
+    With books in this process that is one handler; with a store behind a network a second one goes
+    before it, which awaits the store in awaited calls, so that the event loop goes on.
 
     Args:
         manager: Whose contracts and books.
         scope_by: How a run's scope is found; see `BudgetCallbackHandler`.
+        agents: Whose the calls below a graph node are; see `BudgetCallbackHandler`.
 
     Example:
         `graph.invoke(x, config={"callbacks": budget_callbacks(manager)})`
     """
-    return [BudgetCallbackHandler(manager, scope_by=scope_by)]
+    guard = BudgetCallbackHandler(manager, scope_by=scope_by, agents=agents)
+    return [guard] if manager.store.in_process else [guard.gate(), guard]
+
+
+_LONE = (
+    "A BudgetCallbackHandler alone blocks the event loop while its store answers over the network. "
+    "What helps: callbacks=budget_callbacks(manager), which adds a handler that awaits it."
+)

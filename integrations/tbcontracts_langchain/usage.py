@@ -91,6 +91,14 @@ def from_cache(response: LLMResult) -> bool:
     return response.llm_output is None and usage.get("total_cost") == 0
 
 
+def counted_with_the_first(response: LLMResult) -> bool:
+    """Return whether the usage of a text model's further prompt stands on the first one's reply.
+
+    `LLMResult.flatten` leaves an empty report with each prompt but the first.
+    """
+    return (response.llm_output or {}).get("token_usage") == {}
+
+
 def output_texts(response: LLMResult) -> Iterable[str]:
     """Yield the texts of all generations of a reply, for a provider that reported no usage."""
     for generations in response.generations:

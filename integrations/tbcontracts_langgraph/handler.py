@@ -163,7 +163,7 @@ class GraphBudgetHandler(BudgetCallbackHandler):
 
     def books(self, metadata: Mapping[str, Any]) -> BudgetManager:
         """Return the manager on the books of a run."""
-        return self._manager_for(metadata)
+        return self._model_calls.manager_for(metadata)
 
     def enter(self, metadata: Mapping[str, Any] | None) -> None:
         """Note that a node is run from its start."""

@@ -46,7 +46,8 @@ class SlowStore:
         self._free.set()
         waiting, self._waiting = self._waiting, []
         for loop, answered in waiting:
-            loop.call_soon_threadsafe(answered.set)
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(answered.set)
 
     def apply(self, scope: str, command: Command) -> Applied:
         """Carry out a command; blocks while answers are held back.
