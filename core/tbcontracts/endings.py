@@ -1,10 +1,10 @@
 """How a call ends: one answer for every integration, for `govern` and for `with hold`.
 
 (a) Usage reported: that is settled, even if the caller then failed. (b) Proven unbilled (never
-sent, refused by us, answered from a cache, an HTTP error status): the hold is given back. (c) Any
-other end without usage (time-out, cancel, lost connection, broken stream, unreadable reply): the
-estimate of the input plus the output that was seen is charged, unmeasured; the whole hold where the
-output was invisible. (d) Success without usage: as (c).
+sent, refused by us, answered from a cache, an HTTP error status before any output): the hold is
+given back. (c) Any other end without usage (time-out, cancel, lost connection, broken stream,
+unreadable reply): the estimate of the input plus the output that was seen is charged, unmeasured;
+the whole hold where the output was invisible. (d) Success without usage: as (c).
 
 A refusal that comes out of a `with hold` block is no proof in the sense of (b): it may have been
 another call's. A layer that knows that its own call was refused says so (`unbilled`).
@@ -55,7 +55,8 @@ def how_it_ended(ending: Ending, *, hold_tokens: int, input_tokens: int | None) 
     usage = ending.usage
     if usage is not None and usage.measured and not ending.unbilled:
         return usage
-    if ending.unbilled or is_unbilled(ending.error):
+    answered = bool(ending.output_tokens_seen)  # then the error broke an answer off
+    if ending.unbilled or (is_unbilled(ending.error) and not answered):
         return None
     if usage is not None and usage.total_tokens:
         output = max(usage.output_tokens, ending.output_tokens_seen or 0)

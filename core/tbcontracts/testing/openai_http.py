@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tbcontracts.testing.openai_server import FakeOpenAI
 
 BROKEN_OFF = 499  # what proxies log for a client that went away
-_PATHS = ("/v1/chat/completions", "/v1/responses")
+_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 
 
 class FakeServer(ThreadingHTTPServer):
@@ -122,23 +122,19 @@ class Handler(BaseHTTPRequestHandler):
             "cached_tokens": reply.cached_tokens,
             "reasoning_tokens": reply.reasoning_tokens,
         }
-        chat = request.path.endswith("completions")
         if request.streamed:
-            self._stream(request, reply, billed, chat=chat)
+            self._stream(request, reply, billed)
             return
         reported = reply.answer.report_usage
         self._fake.note(request.index, **billed, usage_reported=reported, completed=True)
-        self._send_json(200, wire.chat_body(reply) if chat else wire.responses_body(reply))
+        self._send_json(200, wire.body(request.path, reply))
 
-    def _stream(
-        self, request: ScriptedRequest, reply: wire.Reply, billed: dict[str, Any], *, chat: bool
-    ) -> None:
+    def _stream(self, request: ScriptedRequest, reply: wire.Reply, billed: dict[str, Any]) -> None:
         """Reply piece by piece; a stream that breaks off bills the input and what was sent."""
         fake = self._fake
         asked = bool((request.body.get("stream_options") or {}).get("include_usage"))
-        events = list(
-            wire.chat_events(reply, with_usage=asked) if chat else wire.responses_events(reply)
-        )
+        chat = request.path.endswith("completions")
+        events = list(wire.events(request.path, reply, with_usage=asked))
         reported = reply.answer.report_usage and (asked or not chat)
         drop_after = reply.answer.drop_after_chunks
         sent: list[str] = []
@@ -206,6 +202,8 @@ def _piece_in(event: Mapping[str, Any]) -> str:
     if event.get("type") == "response.output_text.delta":
         return str(event["delta"])
     for choice in event.get("choices") or ():
+        if "text" in choice:
+            return str(choice["text"])
         delta = choice["delta"]
         calls = delta.get("tool_calls") or ()
         return str(delta.get("content") or "") + "".join(

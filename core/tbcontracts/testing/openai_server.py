@@ -73,7 +73,7 @@ class LoggedRequest:
 
 
 class FakeOpenAI:
-    """A provider on this machine: chat completions, responses and the list of models.
+    """A provider on this machine: chat and text completions, responses and the list of models.
 
     Args:
         script: What to answer: a function of the `ScriptedRequest`, a sequence, a mapping from a
@@ -249,7 +249,9 @@ class FakeOpenAI:
             output_tokens = self.count(text) + self.count(calls) + answer.reasoning_tokens
         if answer.fill and request.output_cap is not None:
             output_tokens = request.output_cap
+        prompts = request.body.get("prompt")
         choices = int(request.body.get("n") or 1)
+        choices *= len(prompts) if isinstance(prompts, list) else 1
         return wire.Reply(
             request.index,
             request.model,

@@ -43,6 +43,45 @@ def pieces_of(text: str) -> list[str]:
     return [*(f"{piece} " for piece in joined[:-1]), joined[-1]] if text else []
 
 
+def body(path: str, reply: Reply) -> dict[str, Any]:
+    """Return an answer as a path's clients expect it."""
+    if path.endswith("/responses"):
+        return responses_body(reply)
+    return chat_body(reply) if path.endswith("/chat/completions") else text_body(reply)
+
+
+def events(path: str, reply: Reply, *, with_usage: bool) -> Iterator[dict[str, Any]]:
+    """Yield the pieces of a streamed answer as a path's clients expect them."""
+    if path.endswith("/responses"):
+        return responses_events(reply)
+    if path.endswith("/chat/completions"):
+        return chat_events(reply, with_usage=with_usage)
+    return text_events(reply, with_usage=with_usage)
+
+
+def text_body(reply: Reply) -> dict[str, Any]:
+    """Return a completion of the older kind: text for each prompt, without messages."""
+    choices = [_text_choice(index, reply.text, _finish(reply)) for index in range(reply.choices)]
+    body = _chat_head(reply, "text_completion") | {"choices": choices}
+    if reply.answer.report_usage:
+        body["usage"] = chat_usage(reply)
+    return body
+
+
+def text_events(reply: Reply, *, with_usage: bool) -> Iterator[dict[str, Any]]:
+    """Yield the pieces of a streamed completion of the older kind."""
+    head = _chat_head(reply, "text_completion")
+    for piece in pieces_of(reply.text):
+        yield head | {"choices": [_text_choice(0, piece)]}
+    yield head | {"choices": [_text_choice(0, "", _finish(reply))]}
+    if with_usage and reply.answer.report_usage:
+        yield head | {"choices": [], "usage": chat_usage(reply)}
+
+
+def _text_choice(index: int, text: str, finish: str | None = None) -> dict[str, Any]:
+    return {"index": index, "text": text, "finish_reason": finish, "logprobs": None}
+
+
 def chat_body(reply: Reply) -> dict[str, Any]:
     """Return a chat completion."""
     message: dict[str, Any] = {"role": "assistant", "content": reply.text or None}

@@ -173,14 +173,17 @@ def text_of(content: Any) -> str:
 
 
 def read_messages(body: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return role and text of each message of a chat or responses request."""
+    """Return role and text of each message of a request; a prompt is a message of the user."""
     messages: list[tuple[str, str]] = []
     if body.get("instructions"):
         messages.append(("system", text_of(body["instructions"])))
-    given = body.get("messages", body.get("input", ()))
+    given = body.get("messages", body.get("input", body.get("prompt", ())))
     if isinstance(given, str):
         return (*messages, ("user", given))
     for message in given:
+        if isinstance(message, str):
+            messages.append(("user", message))
+            continue
         text = text_of(message.get("content", message))
         for call in message.get("tool_calls") or ():
             text += f" {text_of(call.get('function'))}"
