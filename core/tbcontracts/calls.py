@@ -134,7 +134,7 @@ class Call:
         """
         if self.ended or self._manager.settings.enforcement != "strict":
             return False
-        room = self.hold.tokens_in_all - self.shape.size.input_tokens
+        room = self.hold._tokens_in_all - self.shape.size.input_tokens
         if self._tokens_counted + self._bytes_uncounted <= room:
             return False
         pieces = self._text_seen[self._pieces_counted :]
@@ -147,7 +147,7 @@ class Call:
         """Let the hold grow, unless the call ended meanwhile."""
         with self._lock:
             if not self.ended:
-                self.hold.take_in(more)
+                self.hold._take_in(more)
             return not self.ended
 
     def end(self, ending: Ending) -> CallEnd:

@@ -98,7 +98,7 @@ class Hold(_HoldBase):
         return self._resolved
 
     @property
-    def tokens_in_all(self) -> int:
+    def _tokens_in_all(self) -> int:
         """Its size with what it grew by."""
         return self.tokens + sum(more.tokens for more in self._more)
 
@@ -176,11 +176,11 @@ class Hold(_HoldBase):
         if self._outer is not None:
             await self._outer.aextend(ttl_s)
 
-    def take_in(self, more: Hold) -> None:
+    def _take_in(self, more: Hold) -> None:
         """Grow by another hold of the same agent: from now on both end as one."""
         self._more.append(more)
         if self._outer is not None and more._outer is not None:
-            self._outer.take_in(more._outer)
+            self._outer._take_in(more._outer)
         more._outer = None
 
     def _ended(self) -> None:
@@ -202,9 +202,7 @@ class Hold(_HoldBase):
             amount -= part
             rest = (self.agent_name, part, unmeasured, self._note, final, track)
             commands.append((more, Settle(more.hold_id, *rest)))
-        settle = Settle(
-            self.hold_id, self.agent_name, amount, buckets, self._note, final, track
-        )
+        settle = Settle(self.hold_id, self.agent_name, amount, buckets, self._note, final, track)
         return [*commands, (self, settle)]
 
     def _void_command(self) -> Void:

@@ -31,7 +31,7 @@ def test_an_answer_within_its_hold_asks_for_nothing() -> None:
         for _ in range(pieces):
             call.saw(PIECE)
             call.keep_up()
-        assert call.hold.tokens_in_all == call.hold.tokens
+        assert call.hold._tokens_in_all == call.hold.tokens
 
 
 def test_an_answer_that_outgrows_its_hold_gets_more_and_is_charged_once() -> None:
@@ -129,7 +129,7 @@ async def test_the_awaited_twins_do_the_same() -> None:
         call = await manager.abegin_call("a", SHAPE)
         call.saw("word " * 200)
         await call.akeep_up()
-        assert call.hold.tokens_in_all == HELD + MORE_TOKENS
+        assert call.hold._tokens_in_all == HELD + MORE_TOKENS
         await call.hold.aextend(60)
         await call.aend(ending)
         account = manager.accounts()["a"]

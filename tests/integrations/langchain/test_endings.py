@@ -117,6 +117,7 @@ async def test_of_an_awaited_generate_that_fails_each_prompt_is_told() -> None:
 
 
 @pytest.mark.parametrize("awaited", [False, True])
+@pytest.mark.usefixtures("forgotten_coroutines")
 @pytest.mark.filterwarnings("ignore:coroutine 'ahandle_event':RuntimeWarning")
 @pytest.mark.filterwarnings(
     "ignore:.*coroutine object ahandle_event:pytest.PytestUnraisableExceptionWarning"

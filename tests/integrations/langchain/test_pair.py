@@ -23,6 +23,7 @@ from tbcontracts_langchain import BudgetCallbackHandler, budget_callbacks
 # LangChain makes the coroutines of all inline handlers before it awaits the first. Where that one
 # raises, or is cancelled, the others are forgotten, and Python says so whenever it finds them.
 pytestmark = [
+    pytest.mark.usefixtures("forgotten_coroutines"),
     pytest.mark.filterwarnings("ignore:coroutine 'ahandle_event':RuntimeWarning"),
     pytest.mark.filterwarnings(
         "ignore:.*coroutine object ahandle_event:pytest.PytestUnraisableExceptionWarning"
