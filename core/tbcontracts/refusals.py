@@ -56,7 +56,7 @@ def _words(
     agent, requested, available = denied.agent, denied.requested, denied.available
     asked = f"Agent {agent!r} asked for {requested:,} tokens"
     if sizing not in ("caller", OUTGROWN):
-        asked += f" (input plus {sizing})"
+        asked += f" ({_SIZED.get(sizing, f'input plus {sizing}')})"
     top_up = f"manager.top_up({agent!r}, {max(1, denied.lacking)})"
     if denied.code == "scope_closed":
         return f"{asked}, but scope {scope!r} is closed.", "What helps: another scope."
@@ -86,13 +86,36 @@ def _words(
         f"{asked}; {available:,} can be reached in scope {scope!r}, counting its own, the pool's "
         "and what lower or equal priorities can lend."
     )
+    if denied.lacking > requested:
+        reason += f" {denied.lacking - requested:,} are overdraft, which is paid first."
     if contract is not None and contract.max_tokens < requested:
+        if sizing != "caller":
+            reason += " This one hold is more than its whole budget."
         first = f"max_tokens of at least {requested:,} for {agent!r} (it has "
         remedy = f"What helps: {top_up}, or {first}{contract.max_tokens:,})."
-        if sizing not in ("caller", "output cap of the call"):
-            remedy += " A lower output cap makes the hold smaller."
-        return reason, remedy
-    return reason, f"What helps: {top_up}, a higher max_tokens, or another scope."
+    else:
+        remedy = f"What helps: {top_up}, a higher max_tokens, or another scope."
+    return reason, f"{remedy} {_SMALLER.get(sizing, '')}".strip()
+
+
+_SIZED = {
+    "95 % of recent calls": "input plus what 95 % of its recent answers stayed within",
+    "cold start": "input plus a first guess, as none of its answers is known yet",
+    "bound: output cap of the call": "input in bytes plus output cap of the call: strict mode",
+    "bound: max_output_tokens of the contract": (
+        "input in bytes plus max_output_tokens of the contract: strict mode"
+    ),
+}
+"""How a size was found, where its name alone does not tell."""
+_CAP = "max_tokens on the model, or max_output_tokens in the contract"
+_SMALLER = {
+    "95 % of recent calls": f"A cap on the answer ({_CAP}) makes the hold smaller.",
+    "cold start": f"A cap on the answer ({_CAP}) replaces the guess.",
+    "bound: output cap of the call": "A lower max_tokens on the model makes the hold smaller.",
+    "max_output_tokens of the contract": "A lower max_output_tokens makes the hold smaller.",
+    "bound: max_output_tokens of the contract": "A lower max_output_tokens makes it smaller.",
+}
+"""What makes a hold smaller, where that is not said by the name of its size."""
 
 
 def no_contract(name: str, contracts: Mapping[str, BudgetContract]) -> str:
