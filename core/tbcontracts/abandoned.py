@@ -20,20 +20,34 @@ T = TypeVar("T")
 _running: set[asyncio.Task[Any]] = set()  # an event loop itself keeps its tasks only weakly
 
 
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Await something that goes on to its end even if whoever awaits it is cancelled."""
+async def to_its_end(
+    work: Coroutine[Any, Any, T], otherwise: Callable[[], object] | None = None
+) -> T:
+    """Await something that goes on to its end even if whoever awaits it is cancelled.
+
+    Args:
+        work: What is to be done.
+        otherwise: What is done at once if the event loop closes before.
+    """
     import asyncio
 
-    return await asyncio.shield(in_background(work))
+    return await asyncio.shield(in_background(work, otherwise))
 
 
-def in_background(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Begin something in the running event loop, and keep it until it is done."""
+def in_background(
+    work: Coroutine[Any, Any, T], otherwise: Callable[[], object] | None = None
+) -> asyncio.Task[T]:
+    """Begin something in the running event loop, and keep it until it is done; see `to_its_end`."""
     import asyncio
+
+    def done(task: asyncio.Task[T]) -> None:
+        _running.discard(task)
+        if task.cancelled() and otherwise is not None:
+            otherwise()  # only a closing event loop cancels it, perhaps before its first step
 
     task = asyncio.get_running_loop().create_task(work)
     _running.add(task)
-    task.add_done_callback(_running.discard)
+    task.add_done_callback(done)
     return task
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
+from tbcontracts.abandoned import to_its_end
 from tbcontracts.endings import Ending, how_it_ended
 from tbcontracts.errors import HoldResolvedError
 from tbcontracts.tokens import byte_length
@@ -171,7 +172,16 @@ class Call:
             return self._not_posted(decided, error)
 
     async def aend(self, ending: Ending) -> CallEnd:
-        """End the call without blocking the event loop; see `end`."""
+        """End the call without blocking the event loop; see `end`.
+
+        It is ended even if whoever awaits that is cancelled, or the event loop closes.
+        """
+        store = self._manager.store
+        if store.in_process and not store.durable:
+            return self.end(ending)  # it answers at once
+        return await to_its_end(self._aend(ending), otherwise=lambda: self.end(ending))
+
+    async def _aend(self, ending: Ending) -> CallEnd:
         decided, to_post = self._decide(ending)
         if not to_post:
             return decided

@@ -114,6 +114,13 @@ def grant(manager: BudgetManager, request: BudgetRequest, tokens: int) -> None:
     books.top_up(request.agent_name, tokens, key=_key(request.request_id))
 
 
+async def agrant(manager: BudgetManager, request: BudgetRequest, tokens: int) -> None:
+    """Give a paused agent what it was granted without blocking the event loop; see `grant`."""
+    tokens = check_amount(tokens, f"The grant for agent {request.agent_name!r}")
+    books = manager.scope(request.scope)
+    await books.atop_up(request.agent_name, tokens, key=_key(request.request_id))
+
+
 def was_granted(manager: BudgetManager, request_id: str) -> bool:
     """Return whether a grant for this request is on a manager's books."""
     return manager.resolve(_key(request_id)) is not None

@@ -17,7 +17,7 @@ from tbcontracts.calls import Call
 from tbcontracts.checks import check_amount
 from tbcontracts.endings import Ending
 from tbcontracts.errors import BudgetExceededError, ConfigurationError
-from tbcontracts.exhaustion import BudgetRequest, grant, policy_of, request_for, what_now
+from tbcontracts.exhaustion import BudgetRequest, agrant, grant, policy_of, request_for, what_now
 from tbcontracts.scores import ScoreSource, score_source
 from tbcontracts.sizing import CallShape
 from tbcontracts.streams import Stream, text_in
@@ -94,29 +94,44 @@ class Governed:
     async def aadmit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | Instead:
         """Do the same where whoever is asked may be awaited."""
         while True:
-            decided = self._try(args, kwargs)
+            decided = await self._atry(args, kwargs)
             if not isinstance(decided, BudgetExceededError):
                 return decided
             request = request_for(decided)
-            self._grant(decided, request, await awaited(self._ask(request)))
+            tokens = await awaited(self._ask(request))
+            if not tokens:
+                raise decided
+            await agrant(self.manager, request, tokens)
 
     def _try(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Call | Instead | BudgetExceededError:
         """Hold for a call; return a refusal that somebody is to be asked about."""
-        shape = CallShape(size_request((*args, *kwargs.values())))
         try:
-            return self.manager.begin_call(self.name, shape, note="govern")
+            return self.manager.begin_call(self.name, _shape(args, kwargs), note="govern")
         except BudgetExceededError as refusal:
-            policy = policy_of(self.manager.contracts.get(self.name))
-            now = what_now(policy, refusal)
-            if now == "end":
-                return Instead(None)
-            if now == "fallback":
-                return Instead(self._checked_fallback(policy.fallback))
-            if now == "ask" and self._ask_fn is not None:
-                return refusal
-            raise
+            return self._about(refusal)
+
+    async def _atry(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Call | Instead | BudgetExceededError:
+        """Hold for a call without blocking the event loop."""
+        try:
+            return await self.manager.abegin_call(self.name, _shape(args, kwargs), note="govern")
+        except BudgetExceededError as refusal:
+            return self._about(refusal)
+
+    def _about(self, refusal: BudgetExceededError) -> Instead | BudgetExceededError:
+        """Return what is done about a refusal, or the refusal where somebody is to be asked."""
+        policy = policy_of(self.manager.contracts.get(self.name))
+        now = what_now(policy, refusal)
+        if now == "end":
+            return Instead(None)
+        if now == "fallback":
+            return Instead(self._checked_fallback(policy.fallback))
+        if now == "ask" and self._ask_fn is not None:
+            return refusal
+        raise refusal
 
     def _ask(self, request: BudgetRequest) -> Any:
         assert self._ask_fn is not None
@@ -148,18 +163,35 @@ class Governed:
     def succeeded(self, call: Call, result: Any, stream: Stream | None = None) -> None:
         """Charge a call that ended well. Never raises: the result is paid for, and the user's."""
         try:
-            usage, seen = self._used(call, result, stream)
-            call.end(Ending(usage, output_tokens_seen=seen))
+            call.end(self._well(call, result, stream))
+        except Exception:
+            _log.exception("The usage of agent %r could not be booked.", self.name)
+
+    async def asucceeded(self, call: Call, result: Any, stream: Stream | None = None) -> None:
+        """Do the same without blocking the event loop."""
+        try:
+            await call.aend(self._well(call, result, stream))
         except Exception:
             _log.exception("The usage of agent %r could not be booked.", self.name)
 
     def failed(self, call: Call, error: BaseException, stream: Stream | None = None) -> None:
         """Charge a call that failed by what is known of it. Never raises."""
         try:
-            usage = None if stream is None or call.is_outer else stream.usage_until_now()
-            call.end(Ending(usage, error))
+            call.end(_badly(call, error, stream))
         except Exception:
             _log.exception("The end of a call of agent %r could not be booked.", self.name)
+
+    async def afailed(self, call: Call, error: BaseException, stream: Stream | None = None) -> None:
+        """Do the same without blocking the event loop."""
+        try:
+            await call.aend(_badly(call, error, stream))
+        except Exception:
+            _log.exception("The end of a call of agent %r could not be booked.", self.name)
+
+    def _well(self, call: Call, result: Any, stream: Stream | None) -> Ending:
+        """Return how a call ended that ended well."""
+        usage, seen = self._used(call, result, stream)
+        return Ending(usage, output_tokens_seen=seen)
 
     def score(self, result: Any) -> Any:
         """Return what `confidence_fn` says; None if there is none or it fails."""
@@ -188,6 +220,15 @@ class Governed:
         except Exception:
             _log.exception("The score of agent %r is not used.", self.name)
 
+    async def anote_score(self, score: Any) -> None:
+        """Report a score without blocking the event loop; see `note_score`."""
+        if score is None:
+            return
+        try:
+            await self.manager.areport_confidence(self.name, score)
+        except Exception:
+            _log.exception("The score of agent %r is not used.", self.name)
+
     def _used(
         self, call: Call, result: Any, stream: Stream | None
     ) -> tuple[Usage | None, int | None]:
@@ -209,6 +250,17 @@ class Governed:
     def keeps_pieces(self) -> bool:
         """Whether anybody wants to see all that a generator yielded."""
         return self._score is not None or self._usage_fn is not None
+
+
+def _shape(args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallShape:
+    """Return what is known of a call before it is made: its arguments."""
+    return CallShape(size_request((*args, *kwargs.values())))
+
+
+def _badly(call: Call, error: BaseException, stream: Stream | None) -> Ending:
+    """Return how a call ended that failed."""
+    usage = None if stream is None or call.is_outer else stream.usage_until_now()
+    return Ending(usage, error)
 
 
 async def awaited(value: Any) -> Any:

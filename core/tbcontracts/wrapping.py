@@ -85,10 +85,10 @@ async def _finish(governed: Governed, call: Call, result: Awaitable[Any]) -> Any
         with governed.inside(call):
             value = await result
     except BaseException as error:
-        governed.failed(call, error)
+        await governed.afailed(call, error)
         raise
-    governed.succeeded(call, value)
-    governed.note_score(await governed.ascore(value))
+    await governed.asucceeded(call, value)
+    await governed.anote_score(await governed.ascore(value))
     return value
 
 
@@ -176,10 +176,10 @@ async def _adrive(
             except BaseException as thrown:
                 step = functools.partial(pieces.athrow, thrown)
     except StopAsyncIteration:
-        governed.succeeded(call, kept.pieces, stream)
-        governed.note_score(await governed.ascore(kept.pieces))
+        await governed.asucceeded(call, kept.pieces, stream)
+        await governed.anote_score(await governed.ascore(kept.pieces))
     except BaseException as error:
-        governed.failed(call, error, stream)
+        await governed.afailed(call, error, stream)
         raise
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -14,7 +15,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import Generation, LLMResult
 
 from tbcontracts import BudgetExceededError, BudgetManager, StoreError, Usage
-from tbcontracts.abandoned import in_background, to_its_end
+from tbcontracts.abandoned import in_background
 from tbcontracts.calls import Call
 from tbcontracts.endings import Ending
 from tbcontracts.sizing import CallShape
@@ -265,7 +266,7 @@ class ModelCalls:
             if self.in_process or not in_event_loop():
                 self.book(open_call, ending)
             else:
-                in_background(self._abook(open_call, ending))
+                in_background(self.abook(open_call, ending), partial(self.book, open_call, ending))
 
     def book(self, open_call: OpenCall, ending: Ending) -> None:
         """End a call on the books; trouble with the store leaves the hold to its limit."""
@@ -275,16 +276,9 @@ class ModelCalls:
             _log.exception("A call's end could not be booked; its hold runs out at its limit.")
 
     async def abook(self, open_call: OpenCall, ending: Ending) -> None:
-        """End a call on the books, to the end even if this task is cancelled; see `book`."""
-        await to_its_end(self._abook(open_call, ending))
-
-    async def _abook(self, open_call: OpenCall, ending: Ending) -> None:
+        """End a call on the books without blocking the event loop; see `book`."""
         try:
             await open_call.call.aend(ending)
-        except asyncio.CancelledError:
-            # The event loop is closing. What was used is to be on the books, blocked or not.
-            self.book(open_call, ending)
-            raise
         except Exception:
             _log.exception("A call's end could not be booked; its hold runs out at its limit.")
 

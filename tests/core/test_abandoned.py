@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tbcontracts import BudgetExceededError, BudgetManager, abandoned
 from tbcontracts.endings import Ending
+from tbcontracts.exhaustion import BudgetRequest
 from tbcontracts.sizing import CallShape
 from tbcontracts.testing.slow_store import SlowStore
 from tbcontracts.tokens import RequestSize
@@ -132,3 +133,67 @@ async def test_an_unbounded_strict_call_is_refused_awaited(store: SlowStore) -> 
         await manager.abegin_call("a", CallShape(RequestSize(10, 40)))
     assert store.blocked == before
     assert manager.accounts()["a"].denials == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["coroutine", "generator"])
+async def test_awaited_functions_are_governed_without_blocking(store: SlowStore, kind: str) -> None:
+    """Hold, charge and score of a governed function all await the store."""
+    manager = governed(store)
+    store.blocked = 0
+    reply = {"usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}}
+
+    @manager.govern("a", confidence_fn=lambda result: 0.5)
+    async def write(prompt: str) -> object:
+        return reply
+
+    @manager.govern("a", confidence_fn=lambda results: 0.5)
+    async def stream(prompt: str) -> AsyncIterator[object]:
+        yield reply
+
+    if kind == "coroutine":
+        await write("hello")
+    else:
+        assert [piece async for piece in stream("hello")] == [reply]
+    account = manager.accounts()["a"]
+    assert (account.consumed, account.held, account.confidence) == (15, 0, 0.5)
+    assert store.blocked == 0
+
+
+@pytest.mark.anyio
+async def test_a_grant_is_awaited(store: SlowStore) -> None:
+    """Where somebody is asked, the grant goes on the books without blocking."""
+    manager = BudgetManager(store=store)
+    manager.register_agent("b", max_tokens=1, on_exceeded="ask")
+    manager.report()
+    store.blocked = 0
+
+    async def grant(request: BudgetRequest) -> int:
+        return request.lacking
+
+    @manager.govern("b", ask_fn=grant)
+    async def write(prompt: str) -> str:
+        return "done"
+
+    assert await write("hello") == "done"
+    assert store.blocked == 0
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_an_end_is_booked_when_the_loop_closes(store: SlowStore, began: bool) -> None:
+    """Before its first step, or while the answer is on its way: then it is booked at once."""
+    manager = governed(store)
+
+    async def main() -> None:
+        call = await manager.abegin_call("a", SHAPE)
+        store.hold_back()
+        ending = call.aend(Ending(Usage(input_tokens=10, output_tokens=7)))
+        task = abandoned.in_background(ending, lambda: call.end(Ending(Usage(input_tokens=17))))
+        if began:
+            await store.waits.wait()
+        store._free.set()  # only what asks from now on is answered
+        assert not task.done()
+
+    asyncio.run(main())
+    account = manager.accounts()["a"]
+    assert (account.consumed, account.held) == (17, 0)
