@@ -28,6 +28,10 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:.*coroutine object ahandle_event:pytest.PytestUnraisableExceptionWarning"
     ),
+    # LangChain keeps its HTTP clients longer than a test keeps its event loop.
+    pytest.mark.filterwarnings(
+        "ignore:.*_SelectorTransport:pytest.PytestUnraisableExceptionWarning"
+    ),
 ]
 TEXT = "An answer of a few words, as models give them."
 
@@ -159,7 +163,15 @@ async def test_awaited_calls_are_held_once_without_blocking(
     elif way == "agenerate":
         await model.agenerate([[HumanMessage("hello")], [HumanMessage("there")]], **config)
     elif way == "astream_events":
+        settled = threading.Event()
+
+        def hear(scope: str, entry: Any) -> None:
+            if entry.kind == "settled":
+                settled.set()
+
+        manager.add_listener(hear)
         _ = [event async for event in model.astream_events("hello", config, version="v2")]
+        await asyncio.to_thread(settled.wait, 30)  # LangChain tells of the end a little later
     elif way == "graph":
         await graph_of(model).ainvoke(ASK, config)
     else:
