@@ -1,8 +1,9 @@
 """Which agent a model call belongs to, from what LangChain and LangGraph say of its run.
 
-The order: what the handler was told of the path; then the inner one of the annotation in the
-metadata and the agent's own name (where that has a contract), inner as the run tree shows; then the
-current agent; then the path of graph nodes, whole and from its innermost segment outwards.
+The order: who was named for this very call; what the handler was told of the path; then the inner
+one of the annotation in the metadata and the agent's own name (where that has a contract), inner as
+the run tree shows; then the current agent; then the path of graph nodes, whole and from its
+innermost segment outwards.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from tbcontracts import BudgetContract
 
 ANNOTATION_KEY = "tbcontracts"
 """The key of a run's metadata under which `budget(...)` stands, as plain JSON."""
+EXPLICIT_KEY = "tbcontracts_agent"
+"""The key under which a layer that was told its agent (middleware, model) names it for one call."""
 _RUNS_MAX = 100_000
 
 
@@ -178,6 +181,9 @@ def find_agent(
     Returns:
         An agent with a contract if there is one; else the best name there is, or None.
     """
+    explicit = _text(metadata.get(EXPLICIT_KEY))
+    if explicit is not None:
+        return explicit
     path = path_of(metadata)
     assigned = paths.agent_of(path)
     if assigned is not None:

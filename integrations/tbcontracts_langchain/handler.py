@@ -194,6 +194,12 @@ class BudgetCallbackHandler(BaseCallbackHandler):
                 self.manager.warn_once("lone handler", _LONE)
         self._model_calls.begin(start)
 
+    def payer(
+        self, parent_run_id: UUID | None, metadata: Mapping[str, Any]
+    ) -> tuple[BudgetManager, str | None]:
+        """Return on whose books a call goes, and to which agent; None if nothing names one."""
+        return self._model_calls.payer(parent_run_id, metadata)
+
     def on_llm_new_token(
         self,
         token: str | list[str | dict[str, Any]],

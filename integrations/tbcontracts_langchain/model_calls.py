@@ -132,12 +132,7 @@ class ModelCalls:
     def _wanted(self, start: Start) -> _Wanted:
         """Find out whose call it is, and how large."""
         metadata = start.metadata
-        manager = self.manager_for(metadata)
-        name = self.runs.tree.name_of(start.parent_run_id, metadata)
-        contract = annotated_contract(name)
-        if contract is not None and contract.agent_name not in manager.contracts:
-            manager.register(contract)  # an annotation that is seen for the first time
-        agent = find_agent(name, metadata, manager.contracts, manager.current_agent, self.paths)
+        manager, agent = self.payer(start.parent_run_id, metadata)
         shape = call_shape(start.prompt, start.more.get("invocation_params") or {}, metadata)
         size = start.more.get("batch_size") or 1
         return _Wanted(
@@ -160,6 +155,18 @@ class ModelCalls:
         if self.manager.settings.enforcement != "observe":
             raise  # noqa: PLE0704 - the error that the caller is handling
         _log.exception("The store did not answer; the call goes out unobserved.")
+
+    def payer(
+        self, parent_run_id: UUID | None, metadata: Mapping[str, Any]
+    ) -> tuple[BudgetManager, str | None]:
+        """Return on whose books a call goes, and to which agent; None if nothing names one."""
+        manager = self.manager_for(metadata)
+        name = self.runs.tree.name_of(parent_run_id, metadata)
+        contract = annotated_contract(name)
+        if contract is not None and contract.agent_name not in manager.contracts:
+            manager.register(contract)  # an annotation that is seen for the first time
+        agent = find_agent(name, metadata, manager.contracts, manager.current_agent, self.paths)
+        return manager, agent
 
     def manager_for(self, metadata: Mapping[str, Any]) -> BudgetManager:
         """Return the manager on the books of this run."""
