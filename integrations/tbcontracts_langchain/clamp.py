@@ -47,9 +47,14 @@ class Payer(NamedTuple):
     """The handler that the run has already, or else a new one."""
 
     @property
-    def governed(self) -> bool:
-        """Whether the agent has a contract, so that there is something to do at its end."""
-        return self.agent is not None and self.agent in self.books.contracts
+    def contract(self) -> BudgetContract | None:
+        """The agent's contract; None where it has none, and so no end of a budget."""
+        return None if self.agent is None else self.books.contracts.get(self.agent)
+
+    @property
+    def asks_itself(self) -> bool:
+        """Whether the run's handler asks for more budget before it refuses, as a graph's does."""
+        return hasattr(self.handler, "until_paid")
 
     def refused(self, refusal: BudgetExceededError) -> bool:
         """Return whether a refusal is this agent's, not one of some other further down."""
