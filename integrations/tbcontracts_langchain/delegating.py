@@ -126,9 +126,15 @@ class DelegatingChatModel(BaseChatModel):
         return gives_pieces and self.inner._should_use_protocol_streaming(**kwargs)
 
     def bind_tools(
-        self, tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool], **kwargs: Any
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: Any = None,
+        **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
         """Bind tools as the inner model does."""
+        if tool_choice is not None:
+            kwargs["tool_choice"] = tool_choice
         bound: Runnable[LanguageModelInput, Any] = self._in_place(
             self.inner.bind_tools(tools, **kwargs)
         )
