@@ -61,7 +61,7 @@ class BudgetedChatModel(DelegatingChatModel):
         UnknownAgentError: The agent has no contract.
 
     Example:
-        `model = BudgetedChatModel(inner=ChatOpenAI(...), manager=manager, agent="researcher")`
+        `model = BudgetedChatModel(inner=ChatOpenAI(), manager=manager, agent="writer")`
     """
 
     manager: BudgetManager = Field(exclude=True, repr=False)

@@ -57,9 +57,17 @@ class Payer(NamedTuple):
         return hasattr(self.handler, "until_paid")
 
     def refused(self, refusal: BudgetExceededError) -> bool:
-        """Return whether a refusal is this agent's, not one of some other further down."""
-        same = refusal.agent_name == self.agent
-        return same and refusal.scope == self.books.scope_name
+        """Return whether a refusal is this agent's or of a total above it, not of one below."""
+        return (refusal.agent_name, refusal.scope) in self._accounts()
+
+    def _accounts(self) -> Iterator[tuple[str | None, str]]:
+        """Yield whose budget a call is held on, and where; outer managers' too."""
+        yield self.agent, self.books.scope_name
+        outer = self.books.identity[2]
+        while outer is not None:
+            manager, agent = outer
+            yield agent, manager.scope_name
+            outer = manager.identity[2]
 
 
 def find_payer(manager: BudgetManager, callbacks: Callbacks, metadata: Mapping[str, Any]) -> Payer:

@@ -108,7 +108,7 @@ class BudgetMiddleware(AgentMiddleware[Any, Any, Any]):
         ValueError: An argument is out of range.
 
     Example:
-        `create_agent(model, tools, middleware=[BudgetMiddleware(manager, "researcher")])`
+        `create_agent(model, tools, middleware=[BudgetMiddleware(manager, "writer")])`
     """
 
     state_schema = BudgetState
@@ -270,7 +270,7 @@ class BudgetMiddleware(AgentMiddleware[Any, Any, Any]):
         refusal: BudgetExceededError,
     ) -> Course:
         """End the agent with a last answer, paid from its reserve; else with a plain message."""
-        name = refusal.agent_name
+        name = payer.agent or refusal.agent_name
         if isinstance(refusal, ConfidenceGateError):
             return _last(_message(f"Agent {name!r} stops here: its work is good enough.", refusal))
         closing = with_line(request, CLOSING_LINE).override(tools=[], tool_choice=None)

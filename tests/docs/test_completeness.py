@@ -131,9 +131,12 @@ def test_examples_in_docstrings_run(
 
 def surroundings(whose: str, stack: ExitStack) -> dict[str, Any]:
     """Return what an example takes for granted."""
+    from langchain.agents import create_agent
     from langchain_openai import ChatOpenAI
     from langgraph.graph import START, MessagesState, StateGraph
 
+    manager = tbcontracts.BudgetManager()
+    manager.register_agent("writer", max_tokens=4_000)
     builder = StateGraph(MessagesState)
     builder.add_node("node", lambda state: state)
     builder.add_edge(START, "node")
@@ -142,8 +145,11 @@ def surroundings(whose: str, stack: ExitStack) -> dict[str, Any]:
         "builder": builder,
         "fn": lambda state: state,
         "graph": builder.compile(),
-        "manager": tbcontracts.BudgetManager(),
+        "create_agent": create_agent,
+        "manager": manager,
+        "model": ChatOpenAI(),
         "threading": threading,
+        "tools": [],
         "x": {"messages": []},
     }
     for module in public_modules():
