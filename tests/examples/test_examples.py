@@ -30,6 +30,12 @@ CLAIMS = {
         "3 by the cheap one",
         "stopped: 66 tokens left, 69 needed",
     ],
+    "07_agent_that_winds_down.py": [
+        "gpt-4o: told it has about 4,000 left",
+        "gpt-4o-mini: told it has about 2,400 left",
+        "the last call had no tools",
+        "last message: Suspension bridges carry the longest spans.",
+    ],
 }
 
 

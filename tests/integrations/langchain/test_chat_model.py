@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler
@@ -44,7 +45,10 @@ def server() -> Iterator[FakeOpenAI]:
 
 def chat(server: FakeOpenAI, **settings: Any) -> ChatOpenAI:
     """Return a real client for the local provider."""
+    # A connection that is kept alive would outlive the event loop of a test.
+    client = httpx.AsyncClient(limits=httpx.Limits(max_keepalive_connections=0))
     given: dict[str, Any] = {"base_url": server.base_url, "api_key": SecretStr("test")}
+    given["http_async_client"] = client
     return ChatOpenAI(model="gpt-4o-mini", max_retries=0, **given, **settings)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, wrap_model_call
@@ -64,7 +65,10 @@ def server() -> Iterator[FakeOpenAI]:
 
 def chat(server: FakeOpenAI, model: str = "gpt-4o-mini", **settings: Any) -> ChatOpenAI:
     """Return a real client for the local provider."""
+    # A connection that is kept alive would outlive the event loop of a test.
+    client = httpx.AsyncClient(limits=httpx.Limits(max_keepalive_connections=0))
     given: dict[str, Any] = {"base_url": server.base_url, "api_key": SecretStr("test")}
+    given["http_async_client"] = client
     given |= {"stream_usage": True, "max_retries": 0}
     return ChatOpenAI(model=model, **given, **settings)
 

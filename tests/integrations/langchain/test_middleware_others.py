@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import (
@@ -49,7 +50,10 @@ def server() -> Iterator[FakeOpenAI]:
 
 def chat(server: FakeOpenAI, model: str, **settings: Any) -> ChatOpenAI:
     """Return a real client for the local provider."""
+    # A connection that is kept alive would outlive the event loop of a test.
+    client = httpx.AsyncClient(limits=httpx.Limits(max_keepalive_connections=0))
     given: dict[str, Any] = {"base_url": server.base_url, "api_key": SecretStr("test")}
+    given["http_async_client"] = client
     given |= {"max_retries": 0, "max_completion_tokens": 4_000}
     return ChatOpenAI(model=model, **{**given, **settings})
 
