@@ -308,6 +308,7 @@ def test_several_answers_come_as_one_result(server: FakeOpenAI) -> None:
     assert len(again.generations) == 2
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # older langchain-openai
 def test_tools_and_structures_are_bound_as_the_inner_model_does() -> None:
     """Bound models are clamped and charged as well."""
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_openai import ChatOpenAI
-from langchain_tests.unit_tests import ChatModelUnitTests
 from pydantic import SecretStr
 
 from tbcontracts import BudgetManager
 from tbcontracts_langchain import BudgetedChatModel
+
+if TYPE_CHECKING:
+    from langchain_tests.unit_tests import ChatModelUnitTests
+else:
+    # It needs a newer langchain-core than the oldest that we support.
+    suite = pytest.importorskip("langchain_tests.unit_tests", reason="needs langchain-core 1.4")
+    ChatModelUnitTests = suite.ChatModelUnitTests
 
 
 # What the suite takes from pytest-benchmark and syrupy. It measures the time of construction, which

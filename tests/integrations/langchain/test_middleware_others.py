@@ -17,6 +17,7 @@ from langchain.agents.middleware import (
     ModelRetryMiddleware,
     SummarizationMiddleware,
 )
+from langchain_core import exceptions
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
@@ -91,6 +92,9 @@ def test_retries_are_each_held(server: FakeOpenAI, way: str, ours: str) -> None:
     assert_true(manager, server)
 
 
+@pytest.mark.skipif(
+    not hasattr(exceptions, "ModelError"), reason="langchain-core before 1.7 retries everything"
+)
 @pytest.mark.parametrize("ours", ["outside", "inside"])
 def test_a_refusal_is_not_retried(server: FakeOpenAI, ours: str) -> None:
     """LangChain's retries let a refusal pass at once."""
