@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from tbcontracts import BudgetContract, BudgetManager
 from tbcontracts.attribution import nearest
 from tbcontracts.errors import ConfigurationError
+from tbcontracts_crewai.instead import check_fallback
 from tbcontracts_crewai.roles import Roles, normalise, template_of
 
 MANAGER_ROLE = "Crew Manager"
@@ -59,13 +60,17 @@ def register_contracts(
     written = [*_from_budgets(budgets), *_from_config(config), *_from_agents(agents)]
     unmatched: list[Written] = []
     for item in written:
+        check_fallback(item.contract)
+    for item in written:
         account = accounts.get(item.role)
         if account is None:
             unmatched.append(item)
         else:
             manager.register(item.contract.changed(agent_name=account))
     for agent in agents:
-        roles.learn(agent)
+        contract = manager.contracts.get(roles.learn(agent) or "")
+        if contract is not None:
+            check_fallback(contract)
     _say_what_is_left_out(unmatched, agents, accounts)
     _say_who_has_none(agents, manager, roles)
 
