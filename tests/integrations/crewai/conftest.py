@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -46,15 +47,45 @@ def server() -> Iterator[FakeOpenAI]:
 
 
 @pytest.fixture
-def llm(server: FakeOpenAI) -> Callable[..., Any]:
+def llm(server: FakeOpenAI, models: list[Any]) -> Callable[..., Any]:
     """Return a maker of models that ask the local provider."""
     from crewai import LLM
 
     def make(**settings: Any) -> Any:
         given = {"model": "openai/gpt-4o-mini", "base_url": server.base_url, "api_key": "test"}
-        return LLM(**{**given, "max_retries": 0, **settings})
+        models.append(LLM(**{**given, "max_retries": 0, **settings}))
+        return models[-1]
 
     return make
+
+
+@pytest.fixture
+def models() -> list[Any]:
+    """Return the models that this test has made."""
+    return []
+
+
+@pytest.fixture
+def in_loop(monkeypatch: pytest.MonkeyPatch) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Return what runs a coroutine, and closes the connections that are bound to its loop."""
+    from crewai.llms.providers.openai.completion import OpenAICompletion
+
+    clients: list[Any] = []
+    build = OpenAICompletion._build_async_client
+
+    def noted(model: Any) -> Any:
+        clients.append(build(model))
+        return clients[-1]
+
+    async def whole(wanted: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return await wanted
+        finally:
+            for client in clients:
+                await client.close()
+
+    monkeypatch.setattr(OpenAICompletion, "_build_async_client", noted)
+    return lambda wanted: asyncio.run(whole(wanted))
 
 
 @pytest.fixture
