@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
+import gc
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,35 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return True if is_test and find_spec("crewai") is None else None
 
 
+@pytest.fixture(autouse=True)
+def _no_connection_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Drop connections that CrewAI leaves open when it closes the event loop that they belong to.
+
+    Else they would be found, and warned of, in whatever test comes later.
+    """
+    if find_spec("crewai") is None:
+        yield
+        return
+    from crewai.llms.providers.openai.completion import OpenAICompletion
+
+    used: list[Any] = []
+    get = OpenAICompletion._get_async_client
+
+    def noted(model: Any) -> Any:
+        used.append(model)
+        return get(model)
+
+    monkeypatch.setattr(OpenAICompletion, "_get_async_client", noted)
+    yield
+    if used:
+        for model in used:
+            model._async_client = None
+        used.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+
+
 @pytest.fixture
 def server() -> Iterator[FakeOpenAI]:
     """Return a provider that answers everything with a short sentence."""
@@ -47,45 +76,15 @@ def server() -> Iterator[FakeOpenAI]:
 
 
 @pytest.fixture
-def llm(server: FakeOpenAI, models: list[Any]) -> Callable[..., Any]:
+def llm(server: FakeOpenAI) -> Callable[..., Any]:
     """Return a maker of models that ask the local provider."""
     from crewai import LLM
 
     def make(**settings: Any) -> Any:
         given = {"model": "openai/gpt-4o-mini", "base_url": server.base_url, "api_key": "test"}
-        models.append(LLM(**{**given, "max_retries": 0, **settings}))
-        return models[-1]
+        return LLM(**{**given, "max_retries": 0, **settings})
 
     return make
-
-
-@pytest.fixture
-def models() -> list[Any]:
-    """Return the models that this test has made."""
-    return []
-
-
-@pytest.fixture
-def in_loop(monkeypatch: pytest.MonkeyPatch) -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """Return what runs a coroutine, and closes the connections that are bound to its loop."""
-    from crewai.llms.providers.openai.completion import OpenAICompletion
-
-    clients: list[Any] = []
-    build = OpenAICompletion._build_async_client
-
-    def noted(model: Any) -> Any:
-        clients.append(build(model))
-        return clients[-1]
-
-    async def whole(wanted: Coroutine[Any, Any, Any]) -> Any:
-        try:
-            return await wanted
-        finally:
-            for client in clients:
-                await client.close()
-
-    monkeypatch.setattr(OpenAICompletion, "_build_async_client", noted)
-    return lambda wanted: asyncio.run(whole(wanted))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import sys
 import threading
@@ -141,9 +142,7 @@ def test_structured_output_ends_from_the_reserve(llm: Make, agent: Make, crew: M
 
 @pytest.mark.parametrize("named", [True, False], ids=["name", "model"])
 @pytest.mark.parametrize("awaited", [False, True], ids=["kickoff", "akickoff"])
-def test_a_fallback_answers_instead(
-    looping: Make, llm: Make, in_loop: Make, named: bool, awaited: bool
-) -> None:
+def test_a_fallback_answers_instead(looping: Make, llm: Make, named: bool, awaited: bool) -> None:
     """Another model answers what does not fit; the agent's own model is what it was."""
 
     def script(request: ScriptedRequest) -> Answer:
@@ -163,7 +162,7 @@ def test_a_fallback_answers_instead(
             budget |= {"max_output_tokens": 20, "on_exceeded": {"fallback": "openai/cheap"}}
         before = writer.llm
         with govern_crew(team, budgets={"Writer": budget}) as run:
-            result = in_loop(team.akickoff()) if awaited else team.kickoff()
+            result = asyncio.run(team.akickoff()) if awaited else team.kickoff()
         assert result.raw == "A cheap answer."
         assert [request.model for request in server.log] == ["gpt-4o-mini"] * 2 + ["cheap"]
         assert [bool(request.body.get("tools")) for request in server.log] == [True] * 3
