@@ -33,7 +33,9 @@ class Detour(NamedTuple):
 class Frame:
     """One call of a model's method, from its beginning to its end."""
 
-    def __init__(self, llm: Any, arguments: Mapping[str, Any], *, silent: bool) -> None:
+    def __init__(
+        self, llm: Any, arguments: Mapping[str, Any], *, silent: bool, changeable: bool = False
+    ) -> None:
         self.asked = llm
         """The model that was called."""
         self.llm = llm
@@ -42,6 +44,8 @@ class Frame:
         self.outer = _frame.get()
         self.silent = silent
         """Nobody announces this call: the hold is placed where the frame begins."""
+        self.changeable = changeable
+        """Whether `llm` may be replaced, because it is known to do as its settings say."""
         self.stack: ExitStack = ExitStack()
         self.result: Any = None
         self.detour: Detour | None = None

@@ -28,6 +28,7 @@ class Gate:
         place: Returns where in the run this is.
         held_around: Returns whether a block around this one holds for the call with this id.
         ask_fn: Who is asked for more budget where a contract says so; None asks at the terminal.
+        instead: What is done instead of refused calls.
     """
 
     def __init__(
@@ -35,13 +36,14 @@ class Gate:
         manager: BudgetManager,
         place: Callable[[], Place],
         held_around: Callable[[str], bool],
-        ask_fn: AskFn | None = None,
+        ask_fn: AskFn | None,
+        instead: Instead,
     ) -> None:
         self._manager = manager
         self._place = place
         self._held_around = held_around
         self._asking = Asking(manager, ask_fn)
-        self.instead = Instead(manager)
+        self._instead = instead
 
     def admit(
         self,
@@ -108,7 +110,7 @@ class Gate:
         called = None if frame is None else frame.first
         detour = None
         try:
-            detour = self.instead.find(trouble, refusal, called)
+            detour = self._instead.find(trouble, refusal, called)
         except Exception:
             _log.exception("What is done instead of a refused call could not be found.")
         if called is not None and detour is not None:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tbcontracts import BudgetManager
+from tbcontracts.clamping import MIN_OUTPUT_TOKENS, check_floor
 from tbcontracts.errors import ConfigurationError
 from tbcontracts_crewai.asking import AskFn
 from tbcontracts_crewai.carrying import carried_function
@@ -32,6 +33,8 @@ def govern_crew(
     config: Any = None,
     scope: str | None = None,
     ask_fn: AskFn | None = None,
+    clamp: bool = False,
+    min_output_tokens: int = MIN_OUTPUT_TOKENS,
 ) -> CrewRun:
     """Put every LLM call of a crew under contracts, inside a `with` block.
 
@@ -49,6 +52,9 @@ def govern_crew(
         scope: The books to use; the manager's own if not given.
         ask_fn: Called with a `BudgetRequest` where a contract says "ask"; returns how many tokens
             are granted, 0 or None for none. If not given, whoever sits at the terminal is asked.
+        clamp: Whether a call that does not fit is sent with a lower output cap, for that call only,
+            instead of being refused. Its answer may be cut short.
+        min_output_tokens: The lowest cap that a call is sent with.
 
     Returns:
         The run: a context manager, with the manager as `run.manager`.
@@ -61,13 +67,16 @@ def govern_crew(
     Example:
         `with govern_crew(crew, budgets={"Researcher": {"max_tokens": 4000}}): crew.kickoff()`
     """
+    floor = check_floor(min_output_tokens)
     manager = check_manager(manager_or_file)
     require_crewai()
     if scope is not None:
         manager = manager.scope(scope)
     roles = Roles(manager)
     register_contracts(crew, manager, roles, budgets=budgets, config=config)
-    return CrewRun(Listening(manager, roles, ask_fn))
+    return CrewRun(
+        Listening(manager, roles, ask_fn=ask_fn, min_output_tokens=floor if clamp else None)
+    )
 
 
 class CrewRun:

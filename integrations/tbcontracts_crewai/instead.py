@@ -7,8 +7,8 @@ like any other call, and what is refused there is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from tbcontracts import BudgetExceededError, BudgetManager, ConfidenceGateError
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.exhaustion import policy_of, what_now
+from tbcontracts_crewai.clamping import Clamping, settings_carried
 from tbcontracts_crewai.frames import Detour, Frame
 
 FINISH = (
@@ -33,10 +34,12 @@ class Instead:
 
     Args:
         manager: Whose contracts and books.
+        clamping: What lowers output caps, if anything does.
     """
 
-    def __init__(self, manager: BudgetManager) -> None:
+    def __init__(self, manager: BudgetManager, clamping: Clamping | None = None) -> None:
         self._manager = manager
+        self._clamping = clamping
         self._models: dict[tuple[str, Any, Any], Any] = {}
 
     def find(
@@ -51,7 +54,13 @@ class Instead:
         """
         account = trouble.agent_name
         contract = self._manager.contracts.get(account)
-        if frame is None or contract is None or (id(self), account) in _detours.get():
+        if frame is None or contract is None:
+            return None
+        if self._clamping is not None:
+            once_more = self._clamping.again(frame, trouble)
+            if once_more is not None:
+                return Detour(refusal, frame.asked, frame.arguments, once_more)
+        if (id(self), account) in _detours.get():
             return None
         policy = policy_of(contract)
         now = what_now(policy, trouble)
@@ -92,23 +101,6 @@ class Instead:
     def _in_its_place(self, account: str, llm: Any, model: Any) -> Iterator[None]:
         with self._detour(account), settings_carried(llm, model):
             yield
-
-
-@contextmanager
-def settings_carried(llm: Any, other: Any) -> Iterator[None]:
-    """Let another model have what CrewAI set for this call only: stop words, and streaming."""
-    from crewai.llms import base_llm
-
-    wanted = {
-        "call_stop_override": getattr(llm, "stop_sequences", None),
-        "call_stream_override": getattr(llm, "_effective_stream", lambda: None)(),
-    }
-    with ExitStack() as stack:
-        for name, value in wanted.items():
-            override: Callable[..., AbstractContextManager[Any]] = getattr(base_llm, name)
-            if value is not None:
-                stack.enter_context(override(other, value))
-        yield
 
 
 def closing_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

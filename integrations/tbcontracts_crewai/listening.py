@@ -16,7 +16,9 @@ from tbcontracts import BudgetManager, Usage
 from tbcontracts.endings import is_unbilled
 from tbcontracts_crewai import frames
 from tbcontracts_crewai.asking import AskFn
+from tbcontracts_crewai.clamping import Clamping
 from tbcontracts_crewai.gate import Gate
+from tbcontracts_crewai.instead import Instead
 from tbcontracts_crewai.kickoffs import Kickoff, Place, move, place_in
 from tbcontracts_crewai.open_calls import OpenCalls
 from tbcontracts_crewai.roles import Roles
@@ -33,13 +35,25 @@ class Listening:
         manager: Whose contracts and books.
         roles: Who pays for whom.
         ask_fn: Who is asked for more budget; None asks at the terminal.
+        min_output_tokens: The shortest answer that a cap may be lowered to; None lowers none.
     """
 
-    def __init__(self, manager: BudgetManager, roles: Roles, ask_fn: AskFn | None) -> None:
+    def __init__(
+        self,
+        manager: BudgetManager,
+        roles: Roles,
+        *,
+        ask_fn: AskFn | None = None,
+        min_output_tokens: int | None = None,
+    ) -> None:
         self.manager = manager
         self._roles = roles
         self._open = OpenCalls(manager)
-        self.gate = Gate(manager, lambda: place_in(self), self._held_around, ask_fn)
+        self._clamping = None
+        if min_output_tokens is not None:
+            self._clamping = Clamping(manager, roles, min_output_tokens)
+        instead = Instead(manager, self._clamping)
+        self._gate = Gate(manager, lambda: place_in(self), self._held_around, ask_fn, instead)
         self._heard: dict[str, Callable[[Any, Any], None]] = {
             "crew_kickoff_started": self._kickoff_started,
             "crew_kickoff_completed": self._kickoff_over,
@@ -150,6 +164,8 @@ class Listening:
     def frame_began(self, frame: frames.Frame) -> None:
         """Hold for a call that no event announces; what is raised keeps it from being made."""
         self._end_refused_attempt(frame)
+        if self._clamping is not None and frame.changeable and not frame.continues:
+            self._clamping.begin(frame, place_in(self).account)
         if not frame.silent:
             return
         around = self._open.within(frame.outer)
@@ -157,7 +173,7 @@ class Listening:
             return
         agent = frame.arguments.get("from_agent")
         call_id = f"frame {id(frame)}"
-        call = self.gate.admit(
+        call = self._gate.admit(
             call_id,
             lambda: None if agent is None else self._roles.learn(agent),
             lambda: call_shape(
@@ -215,7 +231,7 @@ class Listening:
         if frame is not None and frame.llm is not llm:
             frame = None
         model = None if frame is None else frame.arguments.get("response_model")
-        call = self.gate.admit(
+        call = self._gate.admit(
             event.call_id,
             lambda: self._roles.account(event.agent_id, event.agent_role),
             lambda: call_shape(
@@ -223,7 +239,6 @@ class Listening:
                 event.messages or (),
                 tools=event.tools,
                 response_model=model,
-                cap=event.max_tokens,
             ),
             frame,
         )

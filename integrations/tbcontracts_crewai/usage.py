@@ -11,13 +11,14 @@ from tbcontracts.sizing import CallShape
 from tbcontracts.tokens import size_request
 from tbcontracts_crewai.errors import DENIED_BY_HOOK, stopped_by_hook
 
-_CAPS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_NEWEST, _OUTPUT_ONLY = "max_completion_tokens", "max_output_tokens"
+_CAPS = ("max_tokens", _NEWEST)
 # LiteLLM gives these an HTTP status of its own making: the request may well have been answered.
 _STATUS_MADE_UP = frozenset(("APIConnectionError", "Timeout"))
 
 
 def call_shape(
-    llm: Any, messages: Any, *, tools: Any = None, response_model: Any = None, cap: Any = None
+    llm: Any, messages: Any, *, tools: Any = None, response_model: Any = None
 ) -> CallShape:
     """Measure a call before it is sent.
 
@@ -26,27 +27,53 @@ def call_shape(
         messages: A text, or messages as plain data.
         tools: Tool definitions as plain data.
         response_model: A pydantic model whose schema goes along.
-        cap: The output cap that the call announces, if it does.
     """
     given: list[Any] = [messages] if isinstance(messages, str) else list(_parts(messages))
     along = [*(tools or ()), *_schema(response_model)]
     choices = getattr(llm, "n", None)
     return CallShape(
         size_request(given, tools=along or None),
-        output_cap=_whole(cap) or output_cap(llm),
+        output_cap=output_cap(llm),
         choices=choices if isinstance(choices, int) and choices > 0 else 1,
         model=str(getattr(llm, "model", "")) or None,
     )
 
 
 def output_cap(llm: Any) -> int | None:
-    """Return the longest answer that a model is set to, by whichever name its provider has."""
+    """Return the longest answer that a model is set to, by whichever name its provider has.
+
+    Where two names are set, the provider's class decides which one is sent; the larger one is safe.
+    """
+    if _OUTPUT_ONLY in getattr(type(llm), "model_fields", ()):
+        return _whole(getattr(llm, _OUTPUT_ONLY, None))  # Gemini's, which sends no other
     effective = getattr(llm, "_effective_max_tokens", None)
-    if callable(effective):
-        cap = _whole(effective())
-        if cap is not None:
-            return cap
-    return next((cap for name in _CAPS if (cap := _whole(getattr(llm, name, None)))), None)
+    values = [getattr(llm, name, None) for name in _CAPS]
+    values.append(effective() if callable(effective) else None)
+    return max((cap for cap in map(_whole, values) if cap), default=None)
+
+
+def with_output_cap(llm: Any, cap: int) -> Any:
+    """Return a copy of one of CrewAI's models with another output cap, for one call.
+
+    The copy has the same client and the same counters. The model itself stays as it is: others may
+    be calling it.
+    """
+    # CrewAI's way to copy makes a model anew, with counters at zero; this is pydantic's.
+    copied = object.__new__(type(llm))
+    state = llm.__getstate__()
+    copied.__setstate__({**state, "__dict__": dict(state["__dict__"])})
+    fields = type(llm).model_fields
+    if _OUTPUT_ONLY in fields:
+        names = [_OUTPUT_ONLY]
+    else:
+        names = [name for name in _CAPS if getattr(llm, name, None)]
+    if not names:
+        # OpenAI's newest models know only the longer name, servers that imitate it the shorter one.
+        newest = _NEWEST in fields and not llm.base_url and not llm.is_litellm
+        names = [_NEWEST if newest else "max_tokens"]
+    for name in names:
+        setattr(copied, name, cap)
+    return copied
 
 
 def _parts(messages: Any) -> Iterator[Any]:

@@ -25,7 +25,7 @@ def _wrap_call(original: Callable[..., Any], silent: bool) -> Callable[..., Any]
         watching = watchers()
         if not watching:
             return original(self, *args, **kwargs)
-        frame = Frame(self, by_name(args, kwargs), silent=silent)
+        frame = Frame(self, by_name(args, kwargs), silent=silent, changeable=not silent)
         try:
             with told(frame, watching):
                 frame.result = original(frame.llm, *args, **kwargs)
@@ -46,7 +46,7 @@ def _wrap_acall(original: Callable[..., Any], silent: bool) -> Callable[..., Any
         watching = watchers()
         if not watching:
             return await original(self, *args, **kwargs)
-        frame = Frame(self, by_name(args, kwargs), silent=silent)
+        frame = Frame(self, by_name(args, kwargs), silent=silent, changeable=not silent)
         try:
             with told(frame, watching):
                 frame.result = await original(frame.llm, *args, **kwargs)
