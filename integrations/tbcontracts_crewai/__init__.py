@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tbcontracts_crewai.confidence import guardrail_verdict
 from tbcontracts_crewai.hook import CrewRun, govern_crew
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "CrewRun",
     "CrewStoreError",
     "govern_crew",
+    "guardrail_verdict",
 ]
 
 _ERRORS = frozenset(

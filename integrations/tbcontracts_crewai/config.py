@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 from tbcontracts import BudgetContract, BudgetManager
 from tbcontracts.attribution import nearest
 from tbcontracts.errors import ConfigurationError
+from tbcontracts_crewai.files import Filed
 from tbcontracts_crewai.instead import check_fallback
 from tbcontracts_crewai.roles import Roles, normalise, template_of
 
@@ -29,23 +31,14 @@ class Written(NamedTuple):
     where: str
 
 
-def check_manager(given: object) -> BudgetManager:
-    """Return the manager to use; a fresh one where none was given.
-
-    Raises:
-        ConfigurationError: It is no BudgetManager.
-    """
-    if given is None:
-        return BudgetManager(unattributed="track")
-    if isinstance(given, BudgetManager):
-        return given
-    msg = f"govern_crew takes a BudgetManager, not {type(given).__name__}."
-    remedy = "What helps: govern_crew(crew, BudgetManager(), budgets={role: {'max_tokens': ...}})."
-    raise ConfigurationError(msg, remedy=remedy)
-
-
 def register_contracts(
-    crew: Any, manager: BudgetManager, roles: Roles, *, budgets: object, config: object
+    crew: Any,
+    manager: BudgetManager,
+    roles: Roles,
+    *,
+    filed: Iterable[Filed] = (),
+    budgets: object = None,
+    config: object = None,
 ) -> None:
     """Register the contracts of the agents that a crew has, and say what was left out.
 
@@ -57,7 +50,12 @@ def register_contracts(
     """
     agents = agents_of(crew)
     accounts = _accounts(crew, agents, manager)
-    written = [*_from_budgets(budgets), *_from_config(config), *_from_agents(agents)]
+    written = [
+        *_from_files(filed),
+        *_from_budgets(budgets),
+        *_from_config(config),
+        *_from_agents(agents),
+    ]
     unmatched: list[Written] = []
     for item in written:
         check_fallback(item.contract)
@@ -110,12 +108,19 @@ def _accounts(crew: Any, agents: Iterable[Any], manager: BudgetManager) -> dict[
     return accounts
 
 
+def _from_files(filed: Iterable[Filed]) -> Iterator[Written]:
+    """Yield the contracts of contract files."""
+    for file in filed:
+        for contract in file.contracts:
+            yield _written(contract.agent_name, contract, file.where)
+
+
 def _from_budgets(budgets: object) -> Iterator[Written]:
     """Yield the contracts of `budgets=`."""
-    if budgets is None:
+    if budgets is None or isinstance(budgets, (str, os.PathLike)):
         return
     if not isinstance(budgets, Mapping):
-        msg = f"budgets must be a mapping of roles to contracts, not {type(budgets).__name__}."
+        msg = f"budgets must be a mapping of roles or a file, not {type(budgets).__name__}."
         raise ConfigurationError(msg, remedy="What helps: {'Researcher': {'max_tokens': 4000}}.")
     for role, budget in budgets.items():
         yield _written(role, budget, "budgets")

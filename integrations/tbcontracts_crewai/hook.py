@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from tbcontracts import BudgetManager
 from tbcontracts.clamping import MIN_OUTPUT_TOKENS, check_floor
 from tbcontracts.errors import ConfigurationError
+from tbcontracts.scores import ScoreSource
 from tbcontracts_crewai.asking import AskFn
 from tbcontracts_crewai.carrying import carried_function
-from tbcontracts_crewai.config import Budget, check_manager, register_contracts
+from tbcontracts_crewai.confidence import Confidence
+from tbcontracts_crewai.config import Budget, register_contracts
+from tbcontracts_crewai.files import Path, open_books
 from tbcontracts_crewai.listening import Listening
 from tbcontracts_crewai.requirements import require_crewai
 from tbcontracts_crewai.roles import Roles
@@ -27,11 +30,12 @@ _R = TypeVar("_R")
 
 def govern_crew(
     crew: Any,
-    manager_or_file: BudgetManager | None = None,
+    manager_or_file: BudgetManager | Path | None = None,
     *,
-    budgets: Mapping[str, Budget] | None = None,
+    budgets: Mapping[str, Budget] | Path | None = None,
     config: Any = None,
     scope: str | None = None,
+    confidence: Mapping[str, ScoreSource] | None = None,
     ask_fn: AskFn | None = None,
     clamp: bool = False,
     min_output_tokens: int = MIN_OUTPUT_TOKENS,
@@ -44,12 +48,17 @@ def govern_crew(
 
     Args:
         crew: The crew. It is not changed.
-        manager_or_file: Whose contracts and books; a new manager if not given.
+        manager_or_file: Whose contracts and books; of a contract file (.toml, .yaml, .json), a new
+            manager with its settings, and the contracts of the roles that this crew has. A new
+            manager if not given.
         budgets: A contract for each role, or a mapping of its fields: priority, max_tokens,
-            min_reserve, confidence_threshold, max_output_tokens, on_exceeded.
+            min_reserve, confidence_threshold, max_output_tokens, on_exceeded. Or a contract file.
         config: The `agents_config` of a `@CrewBase` object, or that object: an agent's `budget:`
             block in agents.yaml is its contract.
         scope: The books to use; the manager's own if not given.
+        confidence: How good a role's finished tasks are, for its contract's confidence_threshold:
+            a function of the `TaskOutput`, the path of a field in the task's structured output, or
+            `guardrail_verdict`.
         ask_fn: Called with a `BudgetRequest` where a contract says "ask"; returns how many tokens
             are granted, 0 or None for none. If not given, whoever sits at the terminal is asked.
         clamp: Whether a call that does not fit is sent with a lower output cap, for that call only,
@@ -68,15 +77,20 @@ def govern_crew(
         `with govern_crew(crew, budgets={"Researcher": {"max_tokens": 4000}}): crew.kickoff()`
     """
     floor = check_floor(min_output_tokens)
-    manager = check_manager(manager_or_file)
     require_crewai()
+    manager, filed = open_books(manager_or_file, budgets)
     if scope is not None:
         manager = manager.scope(scope)
     roles = Roles(manager)
-    register_contracts(crew, manager, roles, budgets=budgets, config=config)
-    return CrewRun(
-        Listening(manager, roles, ask_fn=ask_fn, min_output_tokens=floor if clamp else None)
+    register_contracts(crew, manager, roles, filed=filed, budgets=budgets, config=config)
+    listening = Listening(
+        manager,
+        roles,
+        confidence=Confidence(manager, confidence),
+        ask_fn=ask_fn,
+        min_output_tokens=floor if clamp else None,
     )
+    return CrewRun(listening)
 
 
 class CrewRun:

@@ -17,6 +17,7 @@ from tbcontracts.endings import is_unbilled
 from tbcontracts_crewai import frames
 from tbcontracts_crewai.asking import AskFn
 from tbcontracts_crewai.clamping import Clamping
+from tbcontracts_crewai.confidence import Confidence
 from tbcontracts_crewai.gate import Gate
 from tbcontracts_crewai.instead import Instead
 from tbcontracts_crewai.kickoffs import Kickoff, Place, move, place_in
@@ -34,6 +35,7 @@ class Listening:
     Args:
         manager: Whose contracts and books.
         roles: Who pays for whom.
+        confidence: Who is told how good the work was.
         ask_fn: Who is asked for more budget; None asks at the terminal.
         min_output_tokens: The shortest answer that a cap may be lowered to; None lowers none.
     """
@@ -43,11 +45,13 @@ class Listening:
         manager: BudgetManager,
         roles: Roles,
         *,
+        confidence: Confidence,
         ask_fn: AskFn | None = None,
         min_output_tokens: int | None = None,
     ) -> None:
         self.manager = manager
         self._roles = roles
+        self._confidence = confidence
         self._open = OpenCalls(manager)
         self._clamping = None
         if min_output_tokens is not None:
@@ -59,11 +63,12 @@ class Listening:
             "crew_kickoff_completed": self._kickoff_over,
             "crew_kickoff_failed": self._kickoff_over,
             "task_started": self._task_started,
-            "task_completed": self._step_over,
+            "task_completed": self._task_completed,
             "task_failed": self._step_over,
             "agent_execution_started": self._agent_started,
             "agent_execution_completed": self._agent_over,
             "agent_execution_error": self._agent_over,
+            "llm_guardrail_completed": self._judged,
             "llm_stream_chunk": self._chunk,
             "llm_thinking_chunk": self._chunk,
             "llm_call_completed": self._completed,
@@ -109,6 +114,16 @@ class Listening:
     def _task_started(self, source: Any, event: Any) -> None:
         task = getattr(event, "task", None) or source
         self._enter_step(str(task.id), getattr(task, "agent", None))
+
+    def _task_completed(self, source: Any, event: Any) -> None:
+        self._step_over(source, event)
+        agent = getattr(getattr(event, "task", None) or source, "agent", None)
+        if agent is not None:
+            self._confidence.task_completed(self._roles.learn(agent), event.output)
+
+    def _judged(self, _source: Any, event: Any) -> None:
+        account = self._roles.account(event.agent_id, event.agent_role) or place_in(self).account
+        self._confidence.judged(account, passed=event.success)
 
     def _agent_started(self, _source: Any, event: Any) -> None:
         # A delegated task has no step of its own; its agent's execution is what can be seen of it.

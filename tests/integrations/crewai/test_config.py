@@ -110,7 +110,7 @@ def test_a_hierarchical_manager_has_a_role(agent: Make) -> None:
 @pytest.mark.parametrize(
     ("given", "error", "text"),
     [
-        ({"budgets": [1]}, ConfigurationError, "must be a mapping of roles"),
+        ({"budgets": [1]}, ConfigurationError, "must be a mapping of roles or a file"),
         ({"budgets": {"Writer": 4_000}}, ConfigurationError, "a contract or a mapping"),
         ({"budgets": {"Writer": {"max_token": 1}}}, ConfigurationError, "mean 'max_tokens'"),
         ({"budgets": {"Writer": {"max_tokens": -1}}}, ValueError, "max_tokens"),
@@ -136,7 +136,7 @@ def test_what_is_no_crew_is_refused(agent: Make, crew: Make) -> None:
     with pytest.raises(ConfigurationError, match="takes a Crew, not list"):
         govern_crew(wrong)
     wrong = {"Writer": {"max_tokens": 1}}
-    with pytest.raises(ConfigurationError, match="takes a BudgetManager, not dict"):
+    with pytest.raises(ConfigurationError, match="BudgetManager or a contract file, not dict"):
         govern_crew(crew(agent("Writer")), wrong)
 
 
@@ -188,3 +188,98 @@ def test_a_filled_in_template_finds_its_contract() -> None:
     assert roles.account(None, "City (hot) Analyst\n") == "{topic} Analyst"
     assert roles.account(None, "Somebody") == "Somebody"
     assert roles.account(None, None) is None
+
+
+FILE = """
+enforcement = "strict"
+scope = "acme/run-7"
+[agents."Senior {topic} Writer"]
+priority = 3
+max_tokens = 5_000
+max_output_tokens = 200
+[agents.Proofreader]
+max_tokens = 10
+"""
+
+
+def test_a_contract_file_is_a_manager(
+    server: FakeOpenAI, agent: Make, crew: Make, tmp_path: Any
+) -> None:
+    """The file's settings are the manager's; of its contracts, this crew's are used."""
+    path = tmp_path / "budget.toml"
+    path.write_text(FILE)
+    team = crew(agent("Senior  {topic} Writer\n"))
+    with pytest.warns(UserWarning, match="'Proofreader' in .*budget.toml"):
+        run = govern_crew(team, path)
+    assert run.manager.settings.enforcement == "strict"
+    assert run.manager.scope_name == "acme/run-7"
+    assert terms(run.manager) == {"Senior {topic} Writer": 5_000}
+    with run:
+        team.kickoff(inputs={"topic": "Cat"})
+    assert run.manager.report()["Senior {topic} Writer"]["consumed"] == server.billed_tokens > 0
+
+
+@pytest.mark.parametrize("ending", ["toml", "yaml", "json"])
+def test_budgets_may_be_a_file(agent: Make, crew: Make, tmp_path: Any, ending: str) -> None:
+    """`budgets=` takes a file as it takes a mapping."""
+    text = {
+        "toml": "[agents.Writer]\nmax_tokens = 10\n",
+        "yaml": "agents:\n  Writer:\n    max_tokens: 10\n",
+        "json": '{"agents": {"Writer": {"max_tokens": 10}}}',
+    }
+    path = tmp_path / f"budget.{ending}"
+    path.write_text(text[ending])
+    assert terms(govern_crew(crew(agent("Writer")), budgets=str(path)).manager) == {"Writer": 10}
+    manager = BudgetManager()
+    govern_crew(crew(agent("Writer")), manager, budgets=path)
+    assert terms(manager) == {"Writer": 10}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[agents.Writer]\nmax_token = 10", "agents.Writer.max_token: .*'max_tokens'"),
+        ("[agents.Writer]\nmax_tokens = -1", "agents.Writer.max_tokens"),
+        ("enforcement = 'strict'\n[agents.Writer]\nmax_tokens = 1", "sets enforcement"),
+    ],
+)
+def test_a_file_with_a_mistake_names_the_place(
+    agent: Make, crew: Make, tmp_path: Any, text: str, said: str
+) -> None:
+    """File, place and the nearest name are in the error; nothing is registered."""
+    path = tmp_path / "budget.toml"
+    path.write_text(text)
+    manager = BudgetManager()
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        govern_crew(crew(agent("Writer")), manager, budgets=path)
+    assert "budget.toml" in str(caught.value)
+    assert terms(manager) == {}
+
+
+def test_a_json_crew_carries_budgets(
+    server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """The JSON that `crewai create crew` makes holds budgets where its agents are BudgetAgents.
+
+    CrewAI takes classes from the project's own modules only, so one of them names ours.
+    """
+    from crewai.project.crew_loader import load_crew_from_definition
+
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    (tmp_path / "budgeted.py").write_text("from tbcontracts_crewai import BudgetAgent\n")
+    writer = {
+        "type": {"python": "budgeted.BudgetAgent"},
+        "role": "{topic} Writer",
+        "goal": "Write",
+        "backstory": "Careful.",
+        "llm": "openai/gpt-4o-mini",
+        "budget": {"max_tokens": 5_000, "priority": 3},
+    }
+    task = {"name": "write", "description": "Write.", "expected_output": "e", "agent": "writer"}
+    definition = {"name": "team", "agents": {"writer": writer}, "tasks": [task]}
+    team, _ = load_crew_from_definition(definition, project_root=tmp_path)
+    with govern_crew(team) as run:
+        team.kickoff(inputs={"topic": "Cat"})
+    assert terms(run.manager) == {"{topic} Writer": 5_000}
+    assert run.manager.report()["{topic} Writer"]["consumed"] == server.billed_tokens > 0
