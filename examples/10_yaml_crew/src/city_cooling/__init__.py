@@ -1,0 +1,1 @@
+"""A crew in the layout that `crewai create crew --classic` makes."""
