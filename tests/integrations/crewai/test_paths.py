@@ -369,7 +369,7 @@ def test_compaction(stage: Any) -> None:
         if request.index == 1:
             said = "This model's maximum context length is 8192 tokens."
             return Fault(status=400, message=said)
-        if "<summary>" in request.last_text or "summar" in request.system_text.lower():
+        if request.index > 1 and not request.tools:
             return Answer(text="<summary>Cats, many times.</summary>")
         return tool_first(request) if request.index == 0 else Answer(text="It is a word.")
 
@@ -444,18 +444,26 @@ def test_memory(stage: Any, tmp_path: Any) -> None:
     def embed(texts: list[str]) -> list[list[float]]:
         return [[float(len(text)), 1.0, 0.0, 0.0] for text in texts]
 
-    at = stage(lambda request: '{"memories": ["Cats purr."]}')
+    analysis = {
+        "suggested_scope": "/",
+        "categories": ["cats"],
+        "importance": 0.5,
+        "extracted_metadata": {"entities": [], "dates": [], "topics": []},
+    }
+
+    def script(request: ScriptedRequest) -> str:
+        if "MemoryAnalysis" in str(request.body):
+            return json.dumps(analysis)
+        return '{"memories": ["Cats purr."]}'
+
+    at = stage(script)
     memory = Memory(llm=at.model(), embedder=embed, storage=str(tmp_path / "memory"))
     team = at.crew(at.writer(), memory=memory)
     with govern_crew(team, budgets={"Writer": PLENTY}) as run:
         team.kickoff()
         memory.drain_writes()
     assert len(at.server.log) >= 2
-    account = run.manager.accounts()["Writer"]
-    assert set(run.manager.accounts()) == {"Writer"}
-    assert account.consumed - account.unmeasured <= at.server.billed_tokens
-    assert account.held == 0
-    assert account.consumed >= at.server.billed_tokens
+    assert set(check(run, at.server)) == {"Writer"}
 
 
 def test_of_40_parallel_tasks_exactly_two_are_sent(stage: Any) -> None:

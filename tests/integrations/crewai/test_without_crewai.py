@@ -59,3 +59,15 @@ def test_every_public_name_is_there() -> None:
         assert getattr(tbcontracts_crewai, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         tbcontracts_crewai.nothing  # noqa: B018
+
+
+@pytest.mark.skipif(find_spec("crewai") is None, reason="CrewAI is not installed (Python 3.14)")
+def test_a_crewai_without_the_gate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CrewAI that has no stream sink is refused, with the version that is needed."""
+    from crewai.events import stream_context
+
+    from tbcontracts_crewai import govern_crew
+
+    monkeypatch.delattr(stream_context, "add_stream_sink")
+    with pytest.raises(ImportError, match=r"crewai>=1\.15\.19,<2"):
+        govern_crew(None)
