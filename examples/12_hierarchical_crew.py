@@ -53,15 +53,15 @@ def main() -> None:
     }
     manager = BudgetManager()
     with FakeOpenAI(script) as server:
-        crew = make_crew(server.base_url)
+        crews = [make_crew(server.base_url) for _ in range(2)]
         # CrewAI prints a panel about a refused task; what it is about is told below.
         with (
             contextlib.redirect_stdout(io.StringIO()),
-            govern_crew(crew, manager, budgets=BUDGETS),
+            govern_crew(crews[0], manager, budgets=BUDGETS),
         ):
-            first = crew.kickoff()
+            first = crews[0].kickoff()
             try:
-                second = str(crew.kickoff())
+                second = str(crews[1].kickoff())
             except BudgetExceededError as refusal:
                 second = f"{refusal.agent_name} was refused. {refusal.remedy}"
         print(f"Kickoff 1: {first}")

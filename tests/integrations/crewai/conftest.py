@@ -54,15 +54,15 @@ def _no_connection_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     get = OpenAICompletion._get_async_client
 
     def noted(model: Any) -> Any:
-        used.append(model)
-        return get(model)
+        used.append(get(model))
+        return used[-1]
 
     monkeypatch.setattr(OpenAICompletion, "_get_async_client", noted)
     yield
     if used:
-        for model in used:
-            model._async_client = None
-        used.clear()
+        for client in used:
+            # Closing them would need their loop, and copies of models keep the client alive.
+            client._client._transport._pool._connections.clear()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()
