@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -18,3 +24,43 @@ os.environ.setdefault("LANGSMITH_TRACING", "false")
 def anyio_backend() -> str:
     """Run async tests on asyncio, which the frameworks need."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _no_connection_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close what CrewAI leaves open: the connections of its provider clients.
+
+    Else the garbage collector finds them, and warns of them in whatever test runs then.
+    """
+    if "crewai" not in sys.modules:
+        yield
+        return
+    import openai
+
+    made: list[Any] = []
+    for kind in (openai.OpenAI, openai.AsyncOpenAI):
+        monkeypatch.setattr(kind, "__init__", _noting(kind.__init__, made))
+    yield
+    for client in made:
+        if isinstance(client, openai.OpenAI):
+            client.close()
+            continue
+        # Closing this one would need the event loop that it was used in.
+        pool = client._client._transport._pool
+        used = bool(pool._connections)
+        pool._connections.clear()
+        if used:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()
+
+
+def _noting(original: Callable[..., None], made: list[Any]) -> Callable[..., None]:
+    """Return a constructor that notes what it made."""
+
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        made.append(self)
+
+    return init

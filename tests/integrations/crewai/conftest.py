@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import tempfile
 import warnings
@@ -37,35 +36,6 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leave files that import CrewAI alone where it is not installed."""
     is_test = collection_path.name.startswith("test_") and collection_path.name != NEEDS_NONE
     return True if is_test and find_spec("crewai") is None else None
-
-
-@pytest.fixture(autouse=True)
-def _no_connection_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Drop connections that CrewAI leaves open when it closes the event loop that they belong to.
-
-    Else they would be found, and warned of, in whatever test comes later.
-    """
-    if find_spec("crewai") is None:
-        yield
-        return
-    from crewai.llms.providers.openai.completion import OpenAICompletion
-
-    used: list[Any] = []
-    get = OpenAICompletion._get_async_client
-
-    def noted(model: Any) -> Any:
-        used.append(get(model))
-        return used[-1]
-
-    monkeypatch.setattr(OpenAICompletion, "_get_async_client", noted)
-    yield
-    if used:
-        for client in used:
-            # Closing them would need their loop, and copies of models keep the client alive.
-            client._client._transport._pool._connections.clear()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
 
 
 @pytest.fixture
