@@ -33,7 +33,7 @@ class Asking:
         self._ask_fn = ask_fn
         # Parallel tasks would ask at once for what one answer may be enough for.
         self._lock = threading.RLock()
-        self.grants = 0
+        self.grants: int = 0
         """How many questions were answered with budget."""
 
     def ask(

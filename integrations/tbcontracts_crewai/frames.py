@@ -41,10 +41,10 @@ class Frame:
         self.llm = llm
         """Who answers: a watcher may put a copy with other settings here before the call."""
         self.arguments = arguments
-        self.outer = _frame.get()
-        self.silent = silent
+        self.outer: Frame | None = _frame.get()
+        self.silent: bool = silent
         """Nobody announces this call: the hold is placed where the frame begins."""
-        self.changeable = changeable
+        self.changeable: bool = changeable
         """Whether `llm` may be replaced, because it is known to do as its settings say."""
         self.stack: ExitStack = ExitStack()
         self.result: Any = None

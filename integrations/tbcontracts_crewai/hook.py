@@ -102,7 +102,7 @@ class CrewRun:
     """
 
     def __init__(self, listening: Listening) -> None:
-        self.manager = listening.manager
+        self.manager: BudgetManager = listening.manager
         """Whose contracts and books."""
         self._listening = listening
         self._entered: list[tuple[Any, AbstractContextManager[Any]]] = []

@@ -49,11 +49,11 @@ class Listening:
         ask_fn: AskFn | None = None,
         min_output_tokens: int | None = None,
     ) -> None:
-        self.manager = manager
+        self.manager: BudgetManager = manager
         self._roles = roles
         self._confidence = confidence
         self._open = OpenCalls(manager)
-        self._clamping = None
+        self._clamping: Clamping | None = None
         if min_output_tokens is not None:
             self._clamping = Clamping(manager, roles, min_output_tokens)
         instead = Instead(manager, self._clamping)
