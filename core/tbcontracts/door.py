@@ -32,7 +32,14 @@ from tbcontracts.govern import AskFn, Governed
 from tbcontracts.heartbeat import MAX_CALL_S, TTL_S
 from tbcontracts.ids import new_id
 from tbcontracts.listeners import Listener
-from tbcontracts.refusals import UNATTRIBUTED, no_contract, refusal, unattributed
+from tbcontracts.refusals import (
+    UNATTRIBUTED,
+    no_contract,
+    overdrawn,
+    refusal,
+    unattributed,
+    undecidable,
+)
 from tbcontracts.scores import ScoreSource
 from tbcontracts.settings import Settings, check_scope, expand_scope
 from tbcontracts.sizing import (
@@ -338,15 +345,7 @@ class Door:
     def _refusal(self, reply: Reply, size: Unbounded) -> BudgetExceededError:
         """Return the error for a call that was refused before the books were asked."""
         assert isinstance(reply, Denied)
-        return BudgetExceededError(
-            reply.agent,
-            reply.requested,
-            reply.available,
-            code=reply.code,
-            reason=f"A call of agent {reply.agent!r} is not sent. {size.reason}",
-            scope=self.scope_name,
-            remedy=size.remedy,
-        )
+        return undecidable(reply, size, self.scope_name)
 
     def _uncovered(self, posted: Posted) -> Posted:
         """Return a charge that was covered.
@@ -357,20 +356,7 @@ class Door:
         """
         if not posted.overdraft or self.settings.enforcement == "observe":
             return posted
-        agent, scope = posted.agent, self.scope_name
-        raise BudgetExceededError(
-            agent,
-            posted.amount,
-            max(0, posted.amount - posted.overdraft),
-            code="overdraft",
-            scope=scope,
-            lacking=posted.overdraft,
-            reason=(
-                f"Agent {agent!r} used {posted.amount:,} tokens; they are on the books of scope "
-                f"{scope!r}, but {posted.overdraft:,} are not covered, and block its next call."
-            ),
-            remedy=f"What helps: manager.top_up({agent!r}, {posted.overdraft}).",
-        )
+        raise overdrawn(posted, self.scope_name)
 
     def _top_up_command(self, name: str | None, tokens: int, key: str | None) -> commands.TopUp:
         agent = None if name is None else self._known(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tbcontracts.attribution import nearest
-from tbcontracts.commands import Denied
+from tbcontracts.commands import Denied, Posted
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import BudgetExceededError, ConfidenceGateError
 from tbcontracts.sizing import OUTGROWN, Unbounded
@@ -116,6 +116,37 @@ _SMALLER = {
     "bound: max_output_tokens of the contract": "A lower max_output_tokens makes it smaller.",
 }
 """What makes a hold smaller, where that is not said by the name of its size."""
+
+
+def undecidable(denied: Denied, size: Unbounded, scope: str) -> BudgetExceededError:
+    """Return the error for a call that was refused before the books were asked."""
+    return BudgetExceededError(
+        denied.agent,
+        denied.requested,
+        denied.available,
+        code=denied.code,
+        reason=f"A call of agent {denied.agent!r} is not sent. {size.reason}",
+        scope=scope,
+        remedy=size.remedy,
+    )
+
+
+def overdrawn(posted: Posted, scope: str) -> BudgetExceededError:
+    """Return the error for usage that was posted, and is not covered."""
+    agent = posted.agent
+    return BudgetExceededError(
+        agent,
+        posted.amount,
+        max(0, posted.amount - posted.overdraft),
+        code="overdraft",
+        scope=scope,
+        lacking=posted.overdraft,
+        reason=(
+            f"Agent {agent!r} used {posted.amount:,} tokens; they are on the books of scope "
+            f"{scope!r}, but {posted.overdraft:,} are not covered, and block its next call."
+        ),
+        remedy=f"What helps: manager.top_up({agent!r}, {posted.overdraft}).",
+    )
 
 
 def no_contract(name: str, contracts: Mapping[str, BudgetContract]) -> str:

@@ -50,7 +50,7 @@ class BudgetedChatModel(DelegatingChatModel):
     answer is capped to what is left, and what it used is charged. Where the run has the manager's
     callbacks too, that is one hold and one charge.
 
-    Args:
+    Attributes:
         inner: The model that answers.
         manager: Whose contracts and books.
         agent: Who pays. None finds out as the callback handler does, which in a plain thread has

@@ -157,7 +157,7 @@ class Watch(BaseCallbackHandler):
     run_inline = True
 
     def __init__(self) -> None:
-        self.begun = 0
+        self.begun: int = 0
 
     def on_chat_model_start(self, *arguments: Any, **kwargs: Any) -> None:
         """Count a call to a chat model."""

@@ -111,7 +111,7 @@ class BudgetMiddleware(AgentMiddleware[Any, Any, Any]):
         `create_agent(model, tools, middleware=[BudgetMiddleware(manager, "writer")])`
     """
 
-    state_schema = BudgetState
+    state_schema: type[Any] = BudgetState
 
     def __init__(
         self,
@@ -129,11 +129,13 @@ class BudgetMiddleware(AgentMiddleware[Any, Any, Any]):
             msg = f"manager must be a BudgetManager, not {type(manager).__name__}."
             raise TypeError(msg)
         self.manager = manager
-        self.agent = known(manager, agent)
+        self.agent: str | None = known(manager, agent)
         self.announce = announce
-        self.min_output_tokens = check_floor(min_output_tokens)
-        self.downgrade_to = None if downgrade_to is None else _model(downgrade_to, "downgrade_to")
-        self.downgrade_below = _check_threshold(downgrade_below)
+        self.min_output_tokens: int = check_floor(min_output_tokens)
+        self.downgrade_to: Any = (
+            None if downgrade_to is None else _model(downgrade_to, "downgrade_to")
+        )
+        self.downgrade_below: float = _check_threshold(downgrade_below)
         self._policy: Policy | None = None
         if on_exceeded is not None:
             contract = BudgetContract(self.agent or "of the middleware", on_exceeded=on_exceeded)

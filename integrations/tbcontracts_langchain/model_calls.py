@@ -79,7 +79,7 @@ class ModelCalls:
         self.manager = manager
         self.scope_by = scope_by
         self.paths = paths
-        self.runs = _runs.setdefault(manager.identity[0], Runs())
+        self.runs: Runs = _runs.setdefault(manager.identity[0], Runs())
 
     @property
     def identity(self) -> tuple[object, ...]:

@@ -37,10 +37,10 @@ class OpenCall:
     def __init__(
         self, call: Call, run_id: UUID, parent_run_id: UUID | None, prompts: Prompts | None
     ) -> None:
-        self.call = call
-        self.run_id = run_id
-        self.parent_run_id = parent_run_id
-        self.prompts = prompts
+        self.call: Call = call
+        self.run_id: UUID = run_id
+        self.parent_run_id: UUID | None = parent_run_id
+        self.prompts: Prompts | None = prompts
         self.told_by: set[object] = set()
         self.growing: asyncio.Task[None] | None = None
         """Asks for more where the answer outgrew its hold, in an event loop."""
@@ -55,7 +55,7 @@ class Prompts:
     """The prompts of one `generate`, in order; LangChain tells of each as of a run of its own."""
 
     def __init__(self, parent_run_id: UUID | None, size: int, *, chat: bool) -> None:
-        self.asked_by = (parent_run_id, size, chat)
+        self.asked_by: tuple[UUID | None, int, bool] = (parent_run_id, size, chat)
         self.started = 0
         self.chat = chat
         self.calls: list[OpenCall] = []
@@ -125,8 +125,8 @@ class Runs:
     """The runs of one manager."""
 
     def __init__(self) -> None:
-        self.tree = RunTree()
-        self.turns = Turns()
+        self.tree: RunTree = RunTree()
+        self.turns: Turns = Turns()
         self._calls: dict[UUID, list[OpenCall]] = {}  # several where a caller gave one id twice
         self._children: dict[UUID, list[OpenCall]] = {}
         self._given_up: dict[UUID, OpenCall] = {}  # charged by estimate; the truth may still come
