@@ -134,3 +134,19 @@ async def test_the_awaited_twins_do_the_same() -> None:
         await call.aend(ending)
         account = manager.accounts()["a"]
         assert (account.consumed, account.held) == (consumed, 0)
+
+
+def test_an_error_status_after_output_proves_nothing() -> None:
+    """A provider that breaks an answer off with an error status has billed what it sent."""
+
+    class BrokenOffError(Exception):
+        status_code = 500
+
+    for seen, consumed in (("", 0), ("word " * 10, 10)):
+        manager = governed(1_000)
+        call = manager.begin_call("a", SHAPE)
+        call.saw(seen)
+        call.end(Ending(error=BrokenOffError()))
+        account = manager.accounts()["a"]
+        assert (account.consumed > consumed, account.held) == (bool(seen), 0)
+        assert account.consumed == account.unmeasured

