@@ -61,6 +61,7 @@ def _noting(original: Callable[..., None], made: list[Any]) -> Callable[..., Non
     @functools.wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        made.append(self)
+        if kwargs.get("http_client") is None:  # else its connections are somebody else's
+            made.append(self)
 
     return init

@@ -255,4 +255,4 @@ class Wraps:
         self._wrapped.append(_Wrapped(owner, name, original, wrapper))
 
 
-wraps = Wraps()
+wraps: Wraps = Wraps()

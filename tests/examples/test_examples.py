@@ -38,10 +38,12 @@ CLAIMS = {
     ],
 }
 
+CREWS = {"12_hierarchical_crew.py", "13_flow_with_two_crews.py", "14_shared_model_totals.py"}
+
 
 def test_every_numbered_example_is_here() -> None:
-    """No example stands there untested."""
-    assert {path.name for path in EXAMPLES.glob("[0-9]*.py")} == set(CLAIMS)
+    """No example stands there untested; those of crews are tested with CrewAI."""
+    assert {path.name for path in EXAMPLES.glob("[0-9]*.py")} == set(CLAIMS) | CREWS
 
 
 @pytest.mark.parametrize("name", CLAIMS)
