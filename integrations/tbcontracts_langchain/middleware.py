@@ -111,7 +111,7 @@ class BudgetMiddleware(AgentMiddleware[Any, Any, Any]):
         `create_agent(model, tools, middleware=[BudgetMiddleware(manager, "writer")])`
     """
 
-    state_schema: type[Any] = BudgetState
+    state_schema: type[BudgetState] = BudgetState
 
     def __init__(
         self,
@@ -128,13 +128,13 @@ class BudgetMiddleware(AgentMiddleware[Any, Any, Any]):
         if not isinstance(manager, BudgetManager):
             msg = f"manager must be a BudgetManager, not {type(manager).__name__}."
             raise TypeError(msg)
-        self.manager = manager
+        self.manager: BudgetManager = manager
         self.agent: str | None = known(manager, agent)
-        self.announce = announce
+        self.announce: bool = announce
         self.min_output_tokens: int = check_floor(min_output_tokens)
-        self.downgrade_to: Any = (
-            None if downgrade_to is None else _model(downgrade_to, "downgrade_to")
-        )
+        self.downgrade_to: Any = None
+        if downgrade_to is not None:
+            self.downgrade_to = _model(downgrade_to, "downgrade_to")
         self.downgrade_below: float = _check_threshold(downgrade_below)
         self._policy: Policy | None = None
         if on_exceeded is not None:

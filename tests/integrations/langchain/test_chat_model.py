@@ -392,13 +392,15 @@ def test_what_the_inner_model_has_is_there(server: FakeOpenAI) -> None:
         tags=["t"],
         rate_limiter=limiter,
         stream_usage=True,
+        custom_get_token_ids=lambda text: [7, 7, 7],  # its own way fetches tables from the network
     )
     inner: Any = model.inner
     assert (model.model_name, model.stream_usage) == (inner.model_name, True)
     assert model.profile == inner.profile
     assert model._llm_type == inner._llm_type
     assert model._identifying_params == inner._identifying_params
-    assert model.get_num_tokens("one two") == inner.get_num_tokens("one two")
+    assert model.get_num_tokens("one two") == inner.get_num_tokens("one two") == 3
+    assert model.get_token_ids("one two") == [7, 7, 7]
     assert model.rate_limiter is limiter
     model.invoke("hello")
     list(model.stream("hello"))

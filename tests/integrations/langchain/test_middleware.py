@@ -398,16 +398,17 @@ def test_it_ends_with_a_last_answer_from_the_reserve(
 def test_it_also_ends_when_the_total_above_it_is_used_up(server: FakeOpenAI) -> None:
     """The team's budget caps and ends its agent; only the agent's own contract says how."""
     month = BudgetManager()
-    month.register_agent("team", max_tokens=400)
+    month.register_agent("team", max_tokens=60)
     manager = governed(max_tokens=9_000, on_exceeded="end").within(month, agent="team")
-    middleware = BudgetMiddleware(manager, "a")
     model = chat(server, max_completion_tokens=4_000)
-    ended = ask_agent(create_agent(model, [look_up], middleware=[middleware]))
-    assert ended["messages"][-1].text == "This is what I found."
-    assert CLOSING_LINE in server.log[-1].system_text
-    assert (caps(server)[0] or 0) < 400
+    agent = create_agent(model, middleware=[BudgetMiddleware(manager, "a")])
+    ended = ask_agent(agent)
+    assert "token budget of agent 'a' is used up" in ended["messages"][-1].text
+    assert server.log == ()
+    month.top_up("team", 300)
+    assert ask_agent(agent)["messages"][-1].text == "This is what I found."
+    assert 300 < (caps(server)[0] or 0) < 360
     assert month.accounts()["team"].consumed == server.billed_tokens > 0
-    assert month.remaining("team") >= 0
 
 
 def test_without_a_reserve_it_ends_with_a_message(server: FakeOpenAI) -> None:
