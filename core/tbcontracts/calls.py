@@ -6,8 +6,8 @@ counts, unless it was an estimate and what comes later is the truth.
 
 One call, one hold: where an outer layer (a governed function, say) holds for a call already, the
 first call of the same agent below it is that call, and gets no hold of its own: its end is the
-outer one's. Any further call below holds for itself, so that a loop in there is stopped like any
-other.
+outer one's, and where it needs more, the hold grows. Any further call below holds for itself, so
+that a loop in there is stopped like any other; so does a governed function in a governed one.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tbcontracts.sizing import CallShape, HoldSize
     from tbcontracts.usage import Usage
 
+_HEARD_MAX = 10_000
 MORE_TOKENS = 256
 """By how much a hold grows when its stream passes it."""
 
@@ -49,6 +50,7 @@ class Call:
         shape: What is known of the request.
         size: How the hold was sized.
         outer: The call whose hold this is, if an outer layer placed it.
+        around: The call that this one was made in, where it has a hold of its own.
     """
 
     def __init__(
@@ -58,14 +60,20 @@ class Call:
         shape: CallShape,
         size: HoldSize,
         outer: Call | None = None,
+        around: Call | None = None,
     ) -> None:
         self._manager = manager
         self._outer = outer
+        self._around = around if outer is None else outer
         # One lock for all layers of a call: an inner end may change the outer one.
         self._lock: threading.RLock = threading.RLock() if outer is None else outer._lock
         self._end: CallEnd | None = None
         self._inner: Call | None = None
         self._others_below = False
+        self._heard: set[Usage] = set()  # what calls below reported, each and in all
+        self._heard_in_all: Usage | None = None
+        self.begun = False
+        """Whether what it holds for has begun to run; for coroutines that nobody awaits."""
         self._text_seen: list[str] = []
         self._pieces_counted = self._bytes_uncounted = self._tokens_counted = 0
         self.hold = hold
@@ -102,6 +110,37 @@ class Call:
                 return None
             self._inner = Call(self._manager, self.hold, shape, self.size, outer=self)
             return self._inner
+
+    def other_below(self) -> None:
+        """Note that a call below holds for itself, or was refused."""
+        with self._lock:
+            self._others_below = True
+
+    def with_more(self, more: Hold | None) -> Call:
+        """Return this call, its hold grown by another one."""
+        if more is not None:
+            self.hold._take_in(more)
+        return self
+
+    def was_refused(self) -> None:
+        """Note that this call, as an inner layer saw it, is not made."""
+        with self._lock:
+            if self._outer is not None:
+                self._outer._inner = None
+                self._outer._others_below = True
+
+    def has_heard(self, usage: Usage) -> bool:
+        """Whether calls below reported this usage: one of them, or all of them together."""
+        return usage in self._heard or usage == self._heard_in_all
+
+    def _hear(self, usage: Usage) -> None:
+        """Note what a call below reported; it is on the books already."""
+        with self._lock:
+            self._heard_in_all = usage if not self._heard_in_all else self._heard_in_all + usage
+            if len(self._heard) < _HEARD_MAX:
+                self._heard.add(usage)
+        if self._around is not None:
+            self._around._hear(usage)
 
     def saw(self, text: str) -> None:
         """Note output that arrived: a broken stream is charged by it. Forgotten at the end."""
@@ -218,7 +257,7 @@ class Call:
             ending = ending._replace(output_tokens_seen=seen)
         usage = how_it_ended(
             ending,
-            hold_tokens=self.hold.tokens,
+            hold_tokens=self.hold._tokens_in_all,
             input_tokens=self.shape.size.input_tokens,
         )
         measured = usage is not None and usage.measured
@@ -237,8 +276,11 @@ class Call:
         ended = decided._replace(overdraft=overdraft)
         self._replace_end(decided, ended)
         self._text_seen.clear()
-        if decided.usage is not None and decided.usage.measured and self._inner is None:
-            self._manager.learn(self.agent_name, decided.usage.output_tokens)
+        if decided.usage is not None and decided.usage.measured:
+            if self._inner is None:
+                self._manager.learn(self.agent_name, decided.usage.output_tokens)
+            if self._around is not None:
+                self._around._hear(decided.usage)
         return ended
 
     def _not_posted(self, decided: CallEnd, error: BaseException) -> CallEnd:

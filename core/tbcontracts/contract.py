@@ -117,7 +117,10 @@ def _check_on_exceeded(value: object, of_agent: str) -> None:
     if isinstance(value, str) and value in ON_EXCEEDED:
         return
     if isinstance(value, Mapping) and set(value) == {"fallback"}:
-        return
+        if value["fallback"] not in (None, ""):
+            return
+        msg = f"on_exceeded {of_agent} names no fallback: {value['fallback']!r}."
+        raise ValueError(msg)
     msg = (
         f'on_exceeded {of_agent} must be "raise", "end", "ask" or {{"fallback": ...}}, '
         f"not {value if isinstance(value, str) else type(value).__name__!r}."

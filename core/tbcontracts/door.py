@@ -23,33 +23,21 @@ from tbcontracts.checks import (
     check_seconds,
     cut_note,
 )
-from tbcontracts.commands import Denied, Granted, Posted, Refuse, Reply, Reserve
+from tbcontracts.commands import Denied, Granted, Posted, Reply, Reserve
 from tbcontracts.compat import takes_agent_name
 from tbcontracts.contract import BudgetContract
 from tbcontracts.engine import Engine
-from tbcontracts.errors import BudgetExceededError, UnknownAgentError
+from tbcontracts.errors import UnknownAgentError
 from tbcontracts.govern import AskFn, Governed
 from tbcontracts.heartbeat import MAX_CALL_S, TTL_S
 from tbcontracts.ids import new_id
 from tbcontracts.listeners import Listener
 from tbcontracts.refusals import (
-    UNATTRIBUTED,
-    no_contract,
     overdrawn,
     refusal,
-    unattributed,
-    undecidable,
 )
 from tbcontracts.scores import ScoreSource
 from tbcontracts.settings import Settings, check_scope, expand_scope
-from tbcontracts.sizing import (
-    OUTGROWN,
-    CallShape,
-    HoldSize,
-    Unbounded,
-    expected_size,
-    strict_size,
-)
 from tbcontracts.tokens import best_counter
 from tbcontracts.usage import Usage
 from tbcontracts.wrapping import Function, wrap
@@ -200,11 +188,6 @@ class Door:
         """Return this as the manager that it is; there are no other doors."""
         return cast("BudgetManager", self)
 
-    def _inner_call(self, agent: str, shape: CallShape) -> Call | None:
-        """Return the call that an outer layer holds for, where this is the same one."""
-        outer: Call | None = attribution.current_call(self._engine)
-        return None if outer is None else outer.inner(agent, self.scope_name, shape)
-
     def count_text(self, text: str) -> int:
         """Count the tokens of a text, as holds are sized."""
         return best_counter()(text)
@@ -246,11 +229,6 @@ class Door:
             leave=self._kept_back(agent),
             enforcement=self.settings.enforcement,
         )
-
-    def _more_command(self, hold: Hold, tokens: int) -> Reserve:
-        """Return what holds more for a call whose answer outgrows its hold."""
-        command = self._reserve_command(hold.agent_name, tokens, None, None)
-        return command._replace(sizing=OUTGROWN)
 
     @property
     def _hold_ttl_s(self) -> float:
@@ -294,43 +272,6 @@ class Door:
         amount, usage = self.weighed(tokens_or_usage, f"The usage of agent {agent!r}")
         return commands.Charge(agent, amount, usage, cut_note(note), check_key(key))
 
-    def _call_command(
-        self, agent: str | None, shape: CallShape
-    ) -> tuple[Reserve | Refuse, HoldSize | Unbounded]:
-        """Return the hold for an LLM call and its size, or the refusal and its reason."""
-        name, track = self._account_for(agent)
-        enforcement = self.settings.enforcement
-        observed = enforcement == "observe"
-        contract = self._engine.contracts.get(name)
-        expected = expected_size(shape, contract, self._engine.forecast(name))
-        size: HoldSize | Unbounded = expected
-        code = "unbounded"
-        if track and self.settings.denies_unattributed and not observed:
-            size, code = unattributed(name, self.contracts), "unattributed"
-        elif enforcement == "strict":
-            size = strict_size(shape, contract)
-        if isinstance(size, Unbounded):
-            return Refuse(name, expected.tokens, code, track=track), size
-        leave = self._kept_back(name)
-        ttl_s = self._hold_ttl_s
-        command = Reserve(
-            name, size.tokens, new_id(), ttl_s, None, leave, size.sizing, enforcement, track
-        )
-        return command, size
-
-    def _account_for(self, agent: str | None) -> tuple[str, bool]:
-        """Return whose account pays for a call, and whether that name has no contract."""
-        found = agent if agent is not None else self.current_agent
-        name = UNATTRIBUTED if found is None else check_name(found)
-        if name in self._engine.contracts:
-            return name, False
-        payer = self.settings.unattributed
-        if isinstance(payer, BudgetContract):
-            return payer.agent_name, False
-        if not self.settings.denies_unattributed:
-            self._engine.warn_once(f"unattributed {name}", no_contract(name, self.contracts))
-        return name, True
-
     def granted(self, reply: Reply, scope: str, sizing: str) -> Granted:
         """Return a reply that grants.
 
@@ -341,11 +282,6 @@ class Door:
             raise refusal(reply, scope, self._engine.contracts.get(reply.agent), sizing)
         assert isinstance(reply, Granted)
         return reply
-
-    def _refusal(self, reply: Reply, size: Unbounded) -> BudgetExceededError:
-        """Return the error for a call that was refused before the books were asked."""
-        assert isinstance(reply, Denied)
-        return undecidable(reply, size, self.scope_name)
 
     def _uncovered(self, posted: Posted) -> Posted:
         """Return a charge that was covered.

@@ -92,13 +92,13 @@ def http_status(error: BaseException) -> int:
     Provider clients put it on the error (`status_code`, `code`, `status`) or on its `response`;
     Bedrock's client has it in `response["ResponseMetadata"]["HTTPStatusCode"]`.
     """
-    response = getattr(error, "response", None)
+    response = _get(error, "response")
     candidates: list[object] = [
-        getattr(error, "status_code", None),
-        getattr(error, "http_status", None),
-        getattr(response, "status_code", None),
-        getattr(error, "code", None),
-        getattr(error, "status", None),
+        _get(error, "status_code"),
+        _get(error, "http_status"),
+        _get(response, "status_code"),
+        _get(error, "code"),
+        _get(error, "status"),
     ]
     if isinstance(response, dict):
         metadata = response.get("ResponseMetadata")
@@ -108,6 +108,14 @@ def http_status(error: BaseException) -> int:
         if isinstance(value, int) and value in _HTTP_STATUSES:
             return int(value)
     return 0
+
+
+def _get(holder: object, name: str) -> object:
+    """Return an attribute; None where there is none, or where looking at it fails."""
+    try:
+        return getattr(holder, name, None)
+    except Exception:
+        return None
 
 
 def _is_cancelled(error: BaseException | None) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tbcontracts.calls import Call
+from tbcontracts.calls import Call, CallEnd
 from tbcontracts.checks import check_amount
 from tbcontracts.endings import Ending
 from tbcontracts.errors import BudgetExceededError, ConfigurationError
@@ -68,6 +68,9 @@ class Governed:
             if function is not None and not callable(function):
                 msg = f"{what} {of_agent} must be a function, not {type(function).__name__}."
                 raise TypeError(msg)
+        policy = policy_of(manager.contracts.get(name))
+        if policy.kind == "fallback":
+            self._checked_fallback(policy.fallback, name)
         score = None
         if confidence_fn is not None:
             score = score_source(confidence_fn, f"confidence_fn {of_agent}")
@@ -108,7 +111,8 @@ class Governed:
     ) -> Call | Instead | BudgetExceededError:
         """Hold for a call; return a refusal that somebody is to be asked about."""
         try:
-            return self.manager.begin_call(self.name, _shape(args, kwargs), note="govern")
+            shape = _shape(args, kwargs)
+            return self.manager.begin_call(self.name, shape, note="govern", apart=True)
         except BudgetExceededError as refusal:
             return self._about(refusal)
 
@@ -117,7 +121,8 @@ class Governed:
     ) -> Call | Instead | BudgetExceededError:
         """Hold for a call without blocking the event loop."""
         try:
-            return await self.manager.abegin_call(self.name, _shape(args, kwargs), note="govern")
+            shape = _shape(args, kwargs)
+            return await self.manager.abegin_call(self.name, shape, note="govern", apart=True)
         except BudgetExceededError as refusal:
             return self._about(refusal)
 
@@ -128,7 +133,7 @@ class Governed:
         if now == "end":
             return Instead(None)
         if now == "fallback":
-            return Instead(self._checked_fallback(policy.fallback))
+            return Instead(self._checked_fallback(policy.fallback, self.name))
         if now == "ask" and self._ask_fn is not None:
             return refusal
         raise refusal
@@ -143,11 +148,12 @@ class Governed:
             raise refusal
         grant(self.manager, request, tokens)
 
-    def _checked_fallback(self, fallback: Any) -> Callable[..., Any]:
+    @staticmethod
+    def _checked_fallback(fallback: Any, name: str) -> Callable[..., Any]:
         if callable(fallback):
             return fallback  # type: ignore[no-any-return]
         msg = (
-            f"The fallback of agent {self.name!r} must be a function here, not "
+            f"The fallback of agent {name!r} must be a function here, not "
             f"{type(fallback).__name__}: a governed function can only call another one."
         )
         raise ConfigurationError(msg, remedy='What helps: on_exceeded={"fallback": function}.')
@@ -163,14 +169,20 @@ class Governed:
     def succeeded(self, call: Call, result: Any, stream: Stream | None = None) -> None:
         """Charge a call that ended well. Never raises: the result is paid for, and the user's."""
         try:
-            call.end(self._well(call, result, stream))
+            ending = self._well(call, result, stream)
+            beside = self._beside(call, ending, call.end(ending))
+            if beside is not None:
+                self.manager.charge_beside(call.hold, beside)
         except Exception:
             _log.exception("The usage of agent %r could not be booked.", self.name)
 
     async def asucceeded(self, call: Call, result: Any, stream: Stream | None = None) -> None:
         """Do the same without blocking the event loop."""
         try:
-            await call.aend(self._well(call, result, stream))
+            ending = self._well(call, result, stream)
+            beside = self._beside(call, ending, await call.aend(ending))
+            if beside is not None:
+                await self.manager.acharge_beside(call.hold, beside)
         except Exception:
             _log.exception("The usage of agent %r could not be booked.", self.name)
 
@@ -192,6 +204,19 @@ class Governed:
         """Return how a call ended that ended well."""
         usage, seen = self._used(call, result, stream)
         return Ending(usage, output_tokens_seen=seen)
+
+    def _beside(self, call: Call, ending: Ending, ended: CallEnd) -> Usage | None:
+        """Return a result's usage that is of another request than the one the hold was used for.
+
+        What `usage_fn` says is of all that the function did, and that request is part of it.
+        """
+        usage = ending.usage
+        if usage is None or not usage.measured or self._usage_fn is not None:
+            return None
+        posted = ended.usage
+        # An estimate that was posted below may well be of the request that is reported here.
+        known = posted is None or not posted.measured or posted == usage
+        return None if known or not call.is_outer else usage
 
     def score(self, result: Any) -> Any:
         """Return what `confidence_fn` says; None if there is none or it fails."""
@@ -236,15 +261,19 @@ class Governed:
         try:
             if self._usage_fn is not None:
                 usage = _as_usage(self._usage_fn(result))
-            elif call.is_outer:
-                usage = None  # calls below reported their own; the result may hold one of theirs
             else:
                 usage = stream.usage if stream is not None else _reported(result)
+                if usage is not None and call.has_heard(usage):
+                    usage = None  # a call below reported it, and has posted it
         except Exception:
             _log.exception("The usage of agent %r could not be read: an estimate.", self.name)
             usage = None
-        text = "" if stream is not None else text_in(result)  # a stream's was seen on the way
-        return usage, self.manager.count_text(text) if text else None
+        try:
+            text = "" if stream is not None else text_in(result)  # a stream's was seen on the way
+            return usage, self.manager.count_text(text) if text else None
+        except Exception:
+            _log.exception("The answer of agent %r could not be counted.", self.name)
+            return usage, None
 
     @property
     def keeps_pieces(self) -> bool:
@@ -253,8 +282,16 @@ class Governed:
 
 
 def _shape(args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallShape:
-    """Return what is known of a call before it is made: its arguments."""
-    return CallShape(size_request((*args, *kwargs.values())))
+    """Return what is known of a call before it is made: its arguments.
+
+    An argument that cannot be looked at is the function's own business, and counts as nothing.
+    """
+    given = (*args, *kwargs.values())
+    try:
+        return CallShape(size_request(given))
+    except Exception:
+        _log.exception("Arguments of a governed function could not be counted.")
+        return CallShape(size_request(("",) * len(given)))
 
 
 def _badly(call: Call, error: BaseException, stream: Stream | None) -> Ending:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from tbcontracts.abandoned import to_its_end
 from tbcontracts.checks import check_seconds
 from tbcontracts.commands import Command, Extend, Granted, Posted, Settle, Void
 from tbcontracts.endings import Ending, how_it_ended
@@ -15,6 +19,10 @@ if TYPE_CHECKING:
 
     from tbcontracts.events import Move
     from tbcontracts.manager import BudgetManager
+
+
+T = TypeVar("T")
+_log = logging.getLogger("tbcontracts")
 
 
 class _HoldBase:
@@ -222,14 +230,15 @@ class Hold(_HoldBase):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End a hold that the block left open."""
+        """End a hold that the block left open; an error of the block stays the one that is seen."""
         if self._resolved:
             return
-        usage = self._leaving(error)
-        if usage is None:
-            self.void()
-        else:
-            self.settle(usage)
+        with _behind(error):
+            usage = self._leaving(error)
+            if usage is None:
+                self.void()
+            else:
+                self.settle(usage)
 
 
 class AsyncHold(_HoldBase):
@@ -238,6 +247,7 @@ class AsyncHold(_HoldBase):
     def __init__(self, hold: Hold) -> None:
         super().__init__(hold.scope, hold.tokens, hold._granted)
         self._hold = hold
+        self._ending = False  # an end was asked for, and goes on even if its task is cancelled
 
     @property
     def resolved(self) -> bool:
@@ -246,11 +256,20 @@ class AsyncHold(_HoldBase):
 
     async def settle(self, usage: Usage | int, *, final: bool = True) -> Posted:
         """Replace the hold by what was used; see `Hold.settle`."""
-        return await self._hold.asettle(usage, final=final)
+        return await self._to_its_end(self._hold.asettle(usage, final=final))
 
     async def void(self) -> None:
         """Give the hold back; see `Hold.void`."""
-        await self._hold.avoid()
+        await self._to_its_end(self._hold.avoid())
+
+    async def _to_its_end(self, ending: Coroutine[Any, Any, T]) -> T:
+        """End the hold, even if the task that awaits it is cancelled meanwhile."""
+        self._ending = True
+        try:
+            return await to_its_end(ending)
+        except Exception:
+            self._ending = False
+            raise
 
     async def extend(self, ttl_s: float) -> None:
         """Let the hold live for `ttl_s` seconds from now; see `Hold.extend`."""
@@ -266,11 +285,23 @@ class AsyncHold(_HoldBase):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End a hold that the block left open."""
-        if self.resolved:
+        """End a hold that the block left open; an error of the block stays the one that is seen."""
+        if self.resolved or self._ending:
             return
-        usage = self._leaving(error)
-        if usage is None:
-            await self.void()
-        else:
-            await self.settle(usage)
+        with _behind(error):
+            usage = self._leaving(error)
+            if usage is None:
+                await self.void()
+            else:
+                await self.settle(usage)
+
+
+@contextmanager
+def _behind(error: BaseException | None) -> Iterator[None]:
+    """Let trouble with the end of a hold stand behind the error that ended its block."""
+    try:
+        yield
+    except Exception:
+        if error is None:
+            raise
+        _log.exception("The hold of a block that failed could not be ended.")

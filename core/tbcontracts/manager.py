@@ -25,7 +25,7 @@ from tbcontracts.hold import Hold
 from tbcontracts.listeners import Listener
 from tbcontracts.manager_async import AsyncMethods
 from tbcontracts.settings import Settings, check_scope
-from tbcontracts.sizing import CallShape, Unbounded
+from tbcontracts.sizing import BEYOND, OUTGROWN, CallShape, Unbounded
 from tbcontracts.stores.base import Clock, Store, open_store
 from tbcontracts.usage import Count, Usage
 from tbcontracts.waiting import wait_for
@@ -247,33 +247,52 @@ class BudgetManager(AsyncMethods):
             self._do(scored)
         return self._uncovered(posted)
 
-    def begin_call(self, agent: str | None, shape: CallShape, *, note: str = "") -> Call:
+    def begin_call(
+        self, agent: str | None, shape: CallShape, *, note: str = "", apart: bool = False
+    ) -> Call:
         """Hold budget for an LLM call; what integrations use.
 
         Args:
             agent: Who calls, as far as the integration knows; None asks `acting_as`.
             shape: What is known of the call.
             note: A word for the journal.
+            apart: It is never the call that a layer around it holds for already.
 
         Raises:
             BudgetExceededError: The call cannot be paid for and must not be sent.
         """
         command, size = self._call_command(agent, shape)
-        inner = self._inner_call(command.agent, shape)
-        if inner is not None:
-            return inner
+        inner = self._inner_call(command.agent, shape, apart=apart)
         if isinstance(size, Unbounded):
+            if inner is not None:
+                inner.was_refused()
             raise self._refusal(self._engine.apply(self.scope_name, command), size)
+        if inner is not None:
+            beyond = self._beyond(inner, command)
+            try:
+                more = self.hold_more(inner.hold, beyond, BEYOND) if beyond else None
+            except BaseException:
+                inner.was_refused()
+                raise
+            return inner.with_more(more)
         assert isinstance(command, commands.Reserve)
-        return Call(self, self._hold(command, note), shape, size)
+        around = self._call_around()
+        return Call(self, self._hold(command, note), shape, size, around=around)
 
-    def hold_more(self, hold: Hold, tokens: int) -> Hold:
-        """Hold more for the agent of a hold, on the same books; for an answer that outgrows it.
+    def hold_more(self, hold: Hold, tokens: int, sizing: str = OUTGROWN) -> Hold:
+        """Hold more for the agent of a hold, on the same books; for a call that outgrows it.
 
         Raises:
             BudgetExceededError: It does not fit; nothing moved.
         """
-        return self.scope(hold.scope)._hold(self._more_command(hold, tokens))
+        return self.scope(hold.scope)._hold(self._more_command(hold, tokens, sizing))
+
+    def charge_beside(self, hold: Hold, usage: Usage) -> None:
+        """Charge what was used beside a call that has a hold, on the same books; for integrations.
+
+        It is posted in full; an overdraft blocks the next hold and is not raised here.
+        """
+        self.scope(hold.scope)._post(self._beside_command(hold, usage))
 
     def top_up(self, name: str | None, tokens: int, *, key: str | None = None) -> None:
         """Add new budget to an agent, or to the pool if `name` is None.

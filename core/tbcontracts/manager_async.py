@@ -14,7 +14,7 @@ from tbcontracts.commands import Command, Posted, Reply
 from tbcontracts.contract import BudgetContract
 from tbcontracts.hold import AsyncHold, Hold
 from tbcontracts.reading import Reading
-from tbcontracts.sizing import CallShape, Unbounded
+from tbcontracts.sizing import BEYOND, OUTGROWN, CallShape, Unbounded
 from tbcontracts.usage import Usage
 from tbcontracts.waiting import await_for
 
@@ -52,24 +52,40 @@ class AsyncMethods(Reading):
             await self._ado(scored)
         return self._uncovered(posted)
 
-    async def abegin_call(self, agent: str | None, shape: CallShape, *, note: str = "") -> Call:
+    async def abegin_call(
+        self, agent: str | None, shape: CallShape, *, note: str = "", apart: bool = False
+    ) -> Call:
         """Hold budget for an LLM call without blocking the event loop; see `begin_call`.
 
         Raises:
             BudgetExceededError: The call cannot be paid for and must not be sent.
         """
         command, size = self._call_command(agent, shape)
-        inner = self._inner_call(command.agent, shape)
-        if inner is not None:
-            return inner
+        inner = self._inner_call(command.agent, shape, apart=apart)
         if isinstance(size, Unbounded):
+            if inner is not None:
+                inner.was_refused()
             raise self._refusal(await self._engine.aapply(self.scope_name, command), size)
+        if inner is not None:
+            beyond = self._beyond(inner, command)
+            try:
+                more = await self.ahold_more(inner.hold, beyond, BEYOND) if beyond else None
+            except BaseException:
+                inner.was_refused()
+                raise
+            return inner.with_more(more)
         assert isinstance(command, commands.Reserve)
-        return Call(self._as_manager(), await self._ahold(command, note), shape, size)
+        around = self._call_around()
+        hold = await self._ahold(command, note)
+        return Call(self._as_manager(), hold, shape, size, around=around)
 
-    async def ahold_more(self, hold: Hold, tokens: int) -> Hold:
+    async def ahold_more(self, hold: Hold, tokens: int, sizing: str = OUTGROWN) -> Hold:
         """Hold more without blocking the event loop; see `hold_more`."""
-        return await self.scope(hold.scope)._ahold(self._more_command(hold, tokens))
+        return await self.scope(hold.scope)._ahold(self._more_command(hold, tokens, sizing))
+
+    async def acharge_beside(self, hold: Hold, usage: Usage) -> None:
+        """Charge what was used beside a call without blocking the loop; see `charge_beside`."""
+        await self.scope(hold.scope)._apost(self._beside_command(hold, usage))
 
     async def atop_up(self, name: str | None, tokens: int, *, key: str | None = None) -> None:
         """Add new budget to an agent, or to the pool if `name` is None."""

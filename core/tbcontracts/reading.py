@@ -8,12 +8,12 @@ from typing import TextIO
 from tbcontracts.books import AccountView, Statement
 from tbcontracts.checks import check_amount
 from tbcontracts.compat import LedgerView, takes_agent_name
-from tbcontracts.door import Door
+from tbcontracts.door_calls import CallDoor
 from tbcontracts.events import JournalEntry
 from tbcontracts.statement import print_statement
 
 
-class Reading(Door):
+class Reading(CallDoor):
     """The methods of the manager that change nothing."""
 
     @takes_agent_name

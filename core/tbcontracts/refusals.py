@@ -8,7 +8,7 @@ from tbcontracts.attribution import nearest
 from tbcontracts.commands import Denied, Posted
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import BudgetExceededError, ConfidenceGateError
-from tbcontracts.sizing import OUTGROWN, Unbounded
+from tbcontracts.sizing import BEYOND, OUTGROWN, Unbounded
 
 UNATTRIBUTED = "(unattributed)"
 """The line of calls that name no agent."""
@@ -99,6 +99,7 @@ def _words(
 
 
 _SIZED = {
+    BEYOND: "beyond the hold that is there for its call: input and output cap are larger",
     "95 % of recent calls": "input plus what 95 % of its recent answers stayed within",
     "cold start": "input plus a first guess, as none of its answers is known yet",
     "bound: output cap of the call": "input in bytes plus output cap of the call: strict mode",

@@ -20,6 +20,8 @@ COLD_START_MIN = 16
 COLD_START_MAX = 1_024
 OUTGROWN = "an answer that outgrows its hold"
 """How the size of what a hold grows by was found."""
+BEYOND = "what a call needs beyond the hold around it"
+"""The same, where the call inside is larger than its outer layer thought."""
 
 
 class CallShape(NamedTuple):

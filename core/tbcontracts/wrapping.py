@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import Any, TypeVar
 
 from tbcontracts.calls import Call
+from tbcontracts.endings import Ending
 from tbcontracts.govern import Governed, Instead, awaited
 from tbcontracts.streams import Stream, text_in
 
+_log = logging.getLogger("tbcontracts")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -56,16 +60,29 @@ def _plain(governed: Governed, function: Callable[..., Any]) -> Callable[..., An
             governed.failed(admitted, error)
             raise
         if inspect.isawaitable(result):
-            return _finish(governed, admitted, result)
+            return _given_back_unused(_finish(governed, admitted, result), admitted)
         if inspect.isgenerator(result):
-            return _drive(governed, admitted, result)
+            return _given_back_unused(_drive(governed, admitted, result), admitted)
         if inspect.isasyncgen(result):
-            return _adrive(governed, lambda: _ready(admitted), lambda: result)
+            begun = _adrive(governed, lambda: _ready(admitted), lambda: result)
+            return _given_back_unused(begun, admitted)
         governed.succeeded(admitted, result)
         governed.note_score(governed.score(result))
         return result
 
     return wrapper
+
+
+def _given_back_unused(result: Any, call: Call) -> Any:
+    """Return a coroutine or generator whose hold is given back if nobody ever begins it."""
+    weakref.finalize(result, _give_back, call).atexit = False
+    return result
+
+
+def _give_back(call: Call) -> None:
+    """Give the hold of a call back that never began; one that began has ended by itself."""
+    if not call.begun:
+        call.end(Ending(unbilled=True))
 
 
 def _coroutine(governed: Governed, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,6 +98,7 @@ def _coroutine(governed: Governed, function: Callable[..., Any]) -> Callable[...
 
 async def _finish(governed: Governed, call: Call, result: Awaitable[Any]) -> Any:
     """Await a result, and end its call."""
+    call.begun = True
     try:
         with governed.inside(call):
             value = await result
@@ -108,6 +126,7 @@ def _drive(
     governed: Governed, call: Call, pieces: Generator[Any, Any, Any]
 ) -> Generator[Any, Any, Any]:
     """Hand out what a generator yields, hand in what it is sent, and end its call."""
+    call.begun = True
     stream, kept = Stream(), _Kept(governed)
     step: Callable[[], Any] = functools.partial(next, pieces)
     try:
@@ -159,6 +178,7 @@ async def _adrive(
             async for piece in other:
                 yield piece
         return
+    call.begun = True
     stream, kept = Stream(), _Kept(governed)
     pieces = begin()
     step: Callable[[], Any] = functools.partial(anext, pieces)
@@ -197,7 +217,10 @@ class _Kept:
 
 def _saw(call: Call, stream: Stream, kept: _Kept, piece: Any) -> None:
     """Note a piece that came by: its text, in case the stream breaks off, and its usage."""
-    call.saw(text_in(piece))
-    stream.saw(piece)
+    try:
+        call.saw(text_in(piece))
+        stream.saw(piece)
+    except Exception:  # the stream is the user's, whatever its pieces are
+        _log.exception("A piece of a governed stream could not be read.")
     if kept.pieces is not None:
         kept.pieces.append(piece)

@@ -445,12 +445,12 @@ def test_the_first_call_inside_is_the_one_that_was_held_for(manager: BudgetManag
 
     @manager.govern("writer")
     def write() -> dict[str, Any]:
-        call = begun(manager)
-        call.end(Ending(Usage(input_tokens=5, output_tokens=6)))
-        return REPLY  # whatever it says, the call itself has been seen
+        begun(manager).end(Ending(Usage.read(REPLY)))
+        return REPLY  # the same request, seen twice
 
     write()
-    assert writer(manager).consumed == 11
+    assert writer(manager).consumed == 42
+
     assert [entry.kind for entry in manager.journal()] == ["opened", "held", "settled"]
 
 

@@ -1,0 +1,98 @@
+"""What both doors share about model calls: whose they are, how large, and in which layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tbcontracts import attribution, commands
+from tbcontracts.checks import check_name
+from tbcontracts.commands import Denied, Refuse, Reply, Reserve
+from tbcontracts.contract import BudgetContract
+from tbcontracts.door import Door
+from tbcontracts.errors import BudgetExceededError
+from tbcontracts.ids import new_id
+from tbcontracts.refusals import UNATTRIBUTED, no_contract, unattributed, undecidable
+from tbcontracts.sizing import CallShape, HoldSize, Unbounded, expected_size, strict_size
+from tbcontracts.usage import Usage
+
+if TYPE_CHECKING:
+    from tbcontracts.calls import Call
+    from tbcontracts.hold import Hold
+
+
+class CallDoor(Door):
+    """The part of a manager that integrations ask before and after a call."""
+
+    def _inner_call(self, agent: str, shape: CallShape, *, apart: bool) -> Call | None:
+        """Return the call that an outer layer holds for, where this is the same one."""
+        outer = self._call_around()
+        if outer is None:
+            return None
+        if apart:
+            outer.other_below()
+            return None
+        return outer.inner(agent, self.scope_name, shape)
+
+    def _call_around(self) -> Call | None:
+        """Return the call that an outer layer holds for."""
+        call: Call | None = attribution.current_call(self._engine)
+        return call
+
+    def _beyond(self, inner: Call, command: Reserve | Refuse) -> int:
+        """Return what a call needs beyond the hold that its outer layer placed for it."""
+        limited = command.agent in self._engine.contracts
+        return max(0, command.amount - inner.hold._tokens_in_all) if limited else 0
+
+    def _more_command(self, hold: Hold, tokens: int, sizing: str) -> Reserve:
+        """Return what holds more for a call that needs more than its hold."""
+        command = self._reserve_command(hold.agent_name, tokens, None, None)
+        return command._replace(sizing=sizing)
+
+    def _beside_command(self, hold: Hold, usage: Usage) -> commands.Charge:
+        """Return the charge for what was used beside a call that has a hold."""
+        track = hold.agent_name not in self._engine.contracts
+        return commands.Charge(
+            hold.agent_name, self.weighed(usage, "The usage")[0], usage, "govern", None, track
+        )
+
+    def _call_command(
+        self, agent: str | None, shape: CallShape
+    ) -> tuple[Reserve | Refuse, HoldSize | Unbounded]:
+        """Return the hold for an LLM call and its size, or the refusal and its reason."""
+        name, track = self._account_for(agent)
+        enforcement = self.settings.enforcement
+        observed = enforcement == "observe"
+        contract = self._engine.contracts.get(name)
+        expected = expected_size(shape, contract, self._engine.forecast(name))
+        size: HoldSize | Unbounded = expected
+        code = "unbounded"
+        if track and self.settings.denies_unattributed and not observed:
+            size, code = unattributed(name, self.contracts), "unattributed"
+        elif enforcement == "strict":
+            size = strict_size(shape, contract)
+        if isinstance(size, Unbounded):
+            return Refuse(name, expected.tokens, code, track=track), size
+        leave = self._kept_back(name)
+        ttl_s = self._hold_ttl_s
+        command = Reserve(
+            name, size.tokens, new_id(), ttl_s, None, leave, size.sizing, enforcement, track
+        )
+        return command, size
+
+    def _account_for(self, agent: str | None) -> tuple[str, bool]:
+        """Return whose account pays for a call, and whether that name has no contract."""
+        found = agent if agent is not None else self.current_agent
+        name = UNATTRIBUTED if found is None else check_name(found)
+        if name in self._engine.contracts:
+            return name, False
+        payer = self.settings.unattributed
+        if isinstance(payer, BudgetContract):
+            return payer.agent_name, False
+        if not self.settings.denies_unattributed:
+            self._engine.warn_once(f"unattributed {name}", no_contract(name, self.contracts))
+        return name, True
+
+    def _refusal(self, reply: Reply, size: Unbounded) -> BudgetExceededError:
+        """Return the error for a call that was refused before the books were asked."""
+        assert isinstance(reply, Denied)
+        return undecidable(reply, size, self.scope_name)
