@@ -22,7 +22,8 @@ os.environ.setdefault("LANGSMITH_TRACING", "false")
 
 
 # How fast the machine is says nothing about the code.
-settings.register_profile("any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_SLOW = [HealthCheck.too_slow]
+settings.register_profile("any_machine", deadline=None, suppress_health_check=_SLOW)
 settings.load_profile("any_machine")
 
 
