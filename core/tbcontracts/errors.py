@@ -205,3 +205,28 @@ class OutcomeUnknownError(StoreError):
     def facts(self) -> dict[str, Any]:
         """Return what is known, as the keyword arguments that make this error again."""
         return {**super().facts(), "key": self.key}
+
+
+class LedgerRegressedError(StoreError):
+    """The books of a scope are not those that were there before: something was lost.
+
+    So it is after a failover to a replica that was behind, or when a server was restored or
+    emptied. No more holds are granted on them by this store until somebody looked at them.
+
+    Attributes:
+        scope: The set of books.
+    """
+
+    code = "ledger_regressed"
+
+    def __init__(self, scope: str, message: str = "", **facts: Any) -> None:
+        self.scope = scope
+        facts.setdefault(
+            "remedy",
+            f"What helps: see what is missing, post it, then store.accept({scope!r}).",
+        )
+        super().__init__(message or f"The books of scope {scope!r} went backwards.", **facts)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known, as the keyword arguments that make this error again."""
+        return {**super().facts(), "scope": self.scope}

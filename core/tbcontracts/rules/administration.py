@@ -59,10 +59,10 @@ def _open_one(books: Books, contract: BudgetContract) -> None:
         account.tracked = False
     books.total += contract.max_tokens
     changed(books, account)
-    books.log("opened", account, contract.max_tokens, facts=_terms(contract))
+    books.log("opened", account, contract.max_tokens, facts=terms(contract))
 
 
-def _terms(contract: BudgetContract) -> dict[str, object]:
+def terms(contract: BudgetContract) -> dict[str, object]:
     """Return what the journal keeps of a contract."""
     return {
         "priority": contract.priority,
@@ -151,7 +151,7 @@ def change_contract(books: Books, command: ChangeContract) -> Reply:
     account.allocated += difference
     books.total += difference
     changed(books, account)
-    return Done(difference, books.log("contract_changed", account, difference, facts=_terms(new)))
+    return Done(difference, books.log("contract_changed", account, difference, facts=terms(new)))
 
 
 def confidence(books: Books, command: Confidence) -> Reply:

@@ -44,7 +44,7 @@ def settle(books: Books, command: Settle) -> Reply:
         account.unmeasured += amount
     moves = () if hold.enforcement == "let_through" else cover(books, account)
     changed(books, account)
-    facts = {"held": hold.amount, **_usage_facts(command.usage, command.note)}
+    facts = {"held": hold.amount, **usage_facts(command.usage, command.note)}
     if late:
         facts["late"] = True
     if not command.final:
@@ -73,7 +73,7 @@ def charge(books: Books, command: Charge) -> Reply:
     _count_buckets(account, amount, command.usage)
     moves = cover(books, account)
     changed(books, account)
-    facts = _usage_facts(command.usage, command.note)
+    facts = usage_facts(command.usage, command.note)
     seq = books.log("charged", account, amount, None, moves, facts)
     reply = Posted(command.agent, amount, overdraft(account), moves, seq)
     if command.key is not None:
@@ -110,7 +110,7 @@ def _count_buckets(account: Account, amount: int, usage: Usage | None) -> None:
     buckets[4] += usage.reasoning_tokens
 
 
-def _usage_facts(usage: Usage | None, note: str) -> dict[str, Any]:
+def usage_facts(usage: Usage | None, note: str) -> dict[str, Any]:
     """Return what the journal keeps of a usage: numbers, and the user's note."""
     facts: dict[str, Any] = {}
     if usage is not None:

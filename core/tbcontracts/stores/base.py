@@ -84,10 +84,11 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
 
     Args:
         url: "memory://" for books that live as long as the store object, "sqlite:///budget.db" for
-            a file that the processes of a host share, "postgresql://host/database" for a server
-            that many hosts share. Other packages add schemes with an entry
-            point in the group "tbcontracts.stores": a callable that takes the URL and the keyword
-            `clock`.
+            a file that the processes of a host share, "redis://host:6379" or
+            "postgresql://host/database" for a server that many hosts share. "rediss://" is Redis
+            by TLS, "unix://" by a socket, "valkey://" is Valkey. Other packages add schemes with an
+            entry point in the group "tbcontracts.stores": a callable that takes the URL and the
+            keyword `clock`.
         clock: Returns seconds since the epoch; for tests. A store of many hosts may have its own.
 
     Raises:
@@ -114,12 +115,16 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
         from tbcontracts.stores.postgres import PostgresStore
 
         return PostgresStore.from_url(url, clock=clock)
+    if scheme in ("redis", "rediss", "unix", "valkey", "valkeys"):
+        from tbcontracts.stores.redis import RedisStore
+
+        return RedisStore.from_url(url, clock=clock)
     # Imported here: looking at installed packages is slow, and the memory store needs none.
     from importlib.metadata import entry_points
 
     found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if scheme not in found:
-        known = ", ".join(sorted({"memory", "postgresql", "sqlite", *found}))
+        known = ", ".join(sorted({"memory", "postgresql", "redis", "sqlite", *found}))
         shown = scheme or "(no scheme)"
         msg = f"No store is installed for the URL scheme {shown!r}; known: {known}."
         raise ConfigurationError(msg, remedy='What helps: store="memory://".')

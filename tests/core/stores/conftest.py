@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
+from tests.core.stores.servers import REDIS, RedisServer, free_port
 
 _POSTGRES_BINS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 
@@ -24,11 +25,33 @@ def missing(what: str, install: str) -> None:
     pytest.skip(said)
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+_ledgers = count()
+
+
+def ledger_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of a ledger that does not exist yet; its server is started if need be."""
+    if kind == "memory":
+        return "memory://"
+    if kind == "sqlite":
+        return f"sqlite:///{tmp_path}/budget.db?synchronous=off"
+    if kind == "redis":
+        redis = request.getfixturevalue("redis_server")
+        # Long enough for whole histories: the reference never forgets a hold.
+        return f"{redis.url}?ledger_prefix=ledger-{next(_ledgers)}&keep_holds_s=1e9"
+    server: str = request.getfixturevalue("postgres_server")
+    return f"{server}?ledger_schema=ledger_{next(_ledgers)}&options=-csynchronous_commit%3Doff"
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of a ledger that does not exist yet, in each kind of store for processes."""
+    return ledger_url(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "redis"])
+def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of a ledger that does not exist yet, in each kind of store."""
+    return ledger_url(request.param, request, tmp_path)
 
 
 def _binary(name: str) -> Path | None:
@@ -93,3 +116,20 @@ def _wait_for_postgres(url: str, process: subprocess.Popen[bytes], log: Path) ->
             assert process.poll() is None, log.read_text()
             time.sleep(0.1)
     pytest.fail(f"PostgreSQL did not start: {log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """Start a Redis server that keeps nothing on disk."""
+    if REDIS is None:
+        missing("Redis", "redis-server")
+    assert REDIS is not None
+    version = subprocess.run([REDIS, "--version"], capture_output=True, check=True, text=True)
+    folder = Path(tempfile.mkdtemp(prefix="tbcontracts-redis-"))
+    server = RedisServer(folder).start()
+    print(f"{version.stdout.strip()} ({REDIS}) at {server.url}")  # noqa: T201 - which it was
+    try:
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(folder, ignore_errors=True)

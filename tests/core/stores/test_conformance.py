@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.core.stores.servers import RedisServer
 
 from tbcontracts.books import Books
 from tbcontracts.commands import Charge, Command, Granted, Open, Reply, Reserve, Settle
@@ -70,6 +71,22 @@ def test_the_postgresql_store_does_what_the_rules_say(
         return open_store(url, clock=None if own_clock else clock)
 
     check_store(make, own_clock=own_clock, histories=4, commands=60)
+
+
+@pytest.mark.parametrize("own_clock", [False, True])
+def test_the_redis_store_does_what_the_rules_say(
+    own_clock: bool, redis_server: RedisServer
+) -> None:
+    """By a clock that is moved, and by the server's own."""
+    numbers = itertools.count()
+
+    def make(clock: ManualClock) -> Store:
+        prefix = f"conformance-{own_clock}-{next(numbers)}"
+        # The histories are longer than holds are kept, and the reference keeps them all.
+        url = f"{redis_server.url}?ledger_prefix={prefix}&keep_holds_s=1e9"
+        return open_store(url, clock=None if own_clock else clock)
+
+    check_store(make, own_clock=own_clock, histories=12)
 
 
 class Broken(MemoryStore):

@@ -6,8 +6,6 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from itertools import count
-from pathlib import Path
 
 import pytest
 
@@ -17,8 +15,6 @@ from tbcontracts.stores import open_store
 from tbcontracts.stores.base import Store
 from tbcontracts.testing.reference import Reference
 from tbcontracts.testing.strategies import Commands, difference, outcome
-
-_ledgers = count()
 
 
 class Clock:
@@ -30,15 +26,6 @@ class Clock:
     def __call__(self) -> float:
         """Return the time."""
         return self.now_s
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the URL of a ledger that does not exist yet, in each kind of store."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/budget.db?synchronous=off"
-    server: str = request.getfixturevalue("postgres_server")
-    return f"{server}?ledger_schema=ledger_{next(_ledgers)}&options=-csynchronous_commit%3Doff"
 
 
 @pytest.fixture

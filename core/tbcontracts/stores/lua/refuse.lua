@@ -1,0 +1,24 @@
+-- Refuse: writes a refusal that was decided before the books were asked.
+-- The name, amount, code, whether it is only observed, and track.
+local name, amount, code = ARGV[FIRST], tonumber(ARGV[FIRST + 1]), ARGV[FIRST + 2]
+local observed, track = ARGV[FIRST + 3] == '1', ARGV[FIRST + 4] == '1'
+
+local earlier = replayed()
+if earlier then
+  return earlier
+end
+local account = account_of(name, track)
+if not account then
+  return no_agent(name)
+end
+local denial = denied(account, amount, remaining(account), code)
+enter(account)
+if observed then
+  account[DENIALS] = account[DENIALS] + 1
+  local facts = string.format('{"code":%s,"available":%.0f}', cjson.encode(code), denial[4])
+  denial[7] = log('would_deny', account, amount, nil, nil, facts)
+else
+  log_denial(account, denial)
+end
+remember(denial, DENIAL_S)
+return finish(denial)
