@@ -39,7 +39,7 @@ bench: $(VENV)/.dev ## Measure against what it replaces, as ratios within one ru
 	$(BIN)/python -m tests.bench $(ARGS)
 
 soak: $(VENV)/.dev ## Run the long random tests
-	TBC_SOAK=1 $(BIN)/python -m pytest -n 2 --timeout=3600 tests/core/rules $(ARGS)
+	TBC_SOAK=1 $(BIN)/python -m pytest -n 2 --timeout=3600 tests/core/rules tests/core/stores $(ARGS)
 
 docs: $(DOCS_VENV)/.docs ## Build the documentation into docs/site
 	cd docs && ../$(DOCS_VENV)/bin/zensical build --clean --strict

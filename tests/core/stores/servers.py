@@ -14,11 +14,17 @@ from pathlib import Path
 REDIS = shutil.which("redis-server")
 
 
+_PORT_MAX = 55_535  # a node of a cluster also listens 10,000 higher
+
+
 def free_port() -> int:
     """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port <= _PORT_MAX:
+            return port
 
 
 class RedisServer:

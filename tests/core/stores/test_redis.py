@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import subprocess
 import sys
@@ -51,9 +52,11 @@ from tbcontracts.stores.redis import RedisStore
 from tbcontracts.stores.redis_options import RedisOptions
 from tbcontracts.stores.redis_server import examine
 from tbcontracts.testing.checking import ManualClock
+from tbcontracts.testing.conformance import check_threads
 from tbcontracts.testing.reference import Reference
 from tbcontracts.testing.strategies import difference
 
+SOAK = os.environ.get("TBC_SOAK") == "1"
 ONE = Open((BudgetContract("a", max_tokens=1_000, min_reserve=0),))
 _prefixes = count()
 
@@ -429,6 +432,16 @@ def test_a_cancelled_task_leaves_no_answer_behind(store: RedisStore) -> None:
         return total
 
     assert asyncio.run(cancel_some()) == read(store).accounts[0].consumed
+
+
+@pytest.mark.timeout(3_600 if SOAK else 120)
+def test_threads_are_replayed_without_a_mismatch(redis_server: RedisServer, prefix: str) -> None:
+    """What 16 threads do to a scope at the same time has one order; a million commands to soak."""
+
+    def make(clock: ManualClock) -> RedisStore:
+        return RedisStore.from_url(f"{redis_server.url}?ledger_prefix={prefix}", clock=clock)
+
+    check_threads(make, commands=62_500 if SOAK else 100, seed=11)
 
 
 # --- donors, forgetting, the journal --------------------------------------------------------------
