@@ -90,8 +90,8 @@ class Proxy:
 
     A fault is "" for none; "before" closes the connection and sends the request on all the same,
     later; "drop" closes it and forgets the request; "reply" sends the request on and closes the
-    connection when the reply is there; "twice" sends it on two times, and passes on one reply.
-    Requests are counted by `writes`, which says whether a request is one that counts.
+    connection when the reply is there; "silent" sends it on and never says what was replied;
+    "twice" sends it on two times, and passes on one reply. Only scripts meet faults.
     """
 
     def __init__(self, port: int, faults: Callable[[], str]) -> None:
@@ -141,7 +141,9 @@ class Proxy:
             self.send_alone(request)
         server.sendall(request)
         reply = _replies(server, request)
-        if fault == "reply":
+        if fault == "silent":
+            client.recv(1)  # nothing comes: it returns when the client has gone
+        if fault in ("reply", "silent"):
             return False
         client.sendall(reply)
         return True

@@ -531,6 +531,20 @@ def test_what_is_due_is_forgotten_a_little_at_a_time(
     assert client.zcard(due) == 5
 
 
+def test_a_hold_is_not_forgotten_with_a_refusal_that_had_its_id(
+    store: RedisStore, clock: ManualClock
+) -> None:
+    """What a refusal left under an id goes after a minute; the hold that was granted then stays."""
+    store.apply("s", ONE)
+    assert isinstance(store.apply("s", Reserve("a", 1_001, "h")).reply, Denied)
+    assert isinstance(store.apply("s", Reserve("a", 1_000, "h", ttl_s=900.0)).reply, Granted)
+    clock.advance(601)
+    store.apply("s", Charge("a", 0))
+    posted = store.apply("s", Settle("h", "a", 1_000)).reply
+    assert isinstance(posted, Posted)
+    assert (posted.late, read(store).accounts[0].held) == (False, 0)
+
+
 def test_a_journal_can_have_an_end(redis_server: RedisServer, prefix: str) -> None:
     """With `journal_max` the oldest entries go, about; the rest has no gaps, in many pages."""
     url = f"{redis_server.url}?ledger_prefix={prefix}&journal_max=1500"

@@ -72,9 +72,11 @@ def proxy(redis_server: RedisServer, faults: Faults) -> Iterator[Proxy]:
         yield proxy
 
 
-def opened(url: str, clock: Clock | None = None, deadline_s: float = 10.0) -> RedisStore:
+def opened(
+    url: str, clock: Clock | None = None, deadline_s: float = 10.0, options: str = ""
+) -> RedisStore:
     """Open a ledger that does not exist yet."""
-    options = f"ledger_prefix=faults-{next(_prefixes)}&keep_holds_s=1e9&deadline_s={deadline_s}"
+    options += f"&ledger_prefix=faults-{next(_prefixes)}&keep_holds_s=1e9&deadline_s={deadline_s}"
     return RedisStore.from_url(f"{url}?{options}", clock=clock)
 
 
@@ -144,6 +146,30 @@ def test_no_charge_is_posted_twice(redis_server: RedisServer) -> None:
         assert read(store).accounts[0].consumed == charges
         assert proxy.faults > charges / 4
         store.close()
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_server_that_is_silent_is_asked_again(
+    awaited: bool, proxy: Proxy, faults: Faults
+) -> None:
+    """After a time-out the same call goes over another connection, and hears its own answer."""
+    store = opened(proxy.url, options="&socket_timeout=0.3")
+    store.apply("s", ONE)
+
+    async def charge(amount: int) -> object:
+        reply = (await store.aapply("s", Charge("a", amount))).reply
+        await store.aclose()
+        return reply
+
+    for amount in (1, 10, 100):
+        faults.next = ["silent", "silent"]
+        plain = Charge("a", amount)
+        posted = asyncio.run(charge(amount)) if awaited else store.apply("s", plain).reply
+        assert isinstance(posted, Posted)
+        assert posted.amount == amount
+    assert read(store).accounts[0].consumed == 111
+    assert proxy.faults == 6
+    store.close()
 
 
 def test_a_denied_copy_is_not_granted_later(proxy: Proxy, faults: Faults) -> None:
