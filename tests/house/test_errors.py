@@ -23,6 +23,7 @@ PRODUCT = sorted(
 )
 # Any value that an argument of an error may have.
 SAMPLE: dict[str, Any] = {
+    "scope": "acme/2030-01",
     "agent_name": "writer",
     "requested": 900,
     "available": 300,

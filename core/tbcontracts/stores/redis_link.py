@@ -63,7 +63,8 @@ def check(options: RedisOptions) -> None:
     except (TypeError, ValueError, exceptions.RedisError) as error:
         said = " ".join(str(error).split())[:200]
         msg = f"The URL {options.shown} cannot be used: {said}."
-        raise ConfigurationError(msg) from error
+        helps = "What helps: options that redis-py knows, or those of the page on stores."
+        raise ConfigurationError(msg, remedy=helps) from error
 
 
 def _settings() -> dict[str, Any]:

@@ -107,14 +107,14 @@ def _ack(value: str) -> tuple[str, int]:
     if kind == "replicas" and equals and number.isdecimal() and int(number) > 0:
         return kind, int(number)
     msg = f'ack must be "memory", "aof" or "replicas=k", not {value[:60]!r}.'
-    raise ConfigurationError(msg)
+    raise ConfigurationError(msg, remedy="What helps: ack=replicas=1, or the URL without it.")
 
 
 def _prefix(value: str) -> str:
     if value and value.isascii() and value.isprintable() and not set(value) & set("{} "):
         return value
     msg = f"ledger_prefix must be plain ASCII without blanks and braces, not {value[:60]!r}."
-    raise ConfigurationError(msg)
+    raise ConfigurationError(msg, remedy="What helps: ledger_prefix=tb.")
 
 
 def _number(ours: dict[str, str], name: str, kind: type[Any], default: Any) -> Any:
@@ -127,5 +127,5 @@ def _number(ours: dict[str, str], name: str, kind: type[Any], default: Any) -> A
         number = 0
     if not 0 < number < 2**53:  # NaN is not either
         msg = f"{name} must be a number above 0, not {ours[name][:60]!r}."
-        raise ConfigurationError(msg)
+        raise ConfigurationError(msg, remedy="What helps: the URL without it, for the default.")
     return number
