@@ -6,30 +6,26 @@ scopes beyond 1,000 and scopes that were idle for 24 hours. None goes while a ho
 limit has not passed, and no idle one before its keys are forgotten. Whoever comes back to a scope
 that was dropped finds new books there.
 
-Python may run other code in the middle of a command, on the same thread: a signal handler, or the
-end of a generator that the garbage collector finds. If that settles a hold, it must neither wait
-for the lock that its own thread has, nor write on books that are half written: it is carried out
-right after the command.
+What comes in the middle of a command on the same thread (`stores.interrupted`) is carried out right
+after it.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from itertools import islice
 
 from tbcontracts.books import JOURNAL_ENTRIES_MAX, Books, Statement, state_of
-from tbcontracts.commands import Charge, Command, Done, Posted, Reply, Settle, Void
-from tbcontracts.errors import StoreError
+from tbcontracts.commands import Command, Reply
 from tbcontracts.events import JournalEntry
 from tbcontracts.rules import step
 from tbcontracts.stores.base import Applied, Clock
+from tbcontracts.stores.interrupted import answer_now, note_failure
 
 CLOSED_SCOPES_MAX = 1_000
 IDLE_S = 24 * 3600.0
 _TIDY_EVERY = 256
-_log = logging.getLogger("tbcontracts")
 
 
 class _Shelf:
@@ -76,7 +72,9 @@ class MemoryStore:
             books = shelf.books
             with shelf.lock:
                 if shelf.interrupting is not None:
-                    return _interrupt(shelf, command)
+                    answer = answer_now(command, books.seq)
+                    shelf.interrupting = (*shelf.interrupting, command)
+                    return answer
                 if shelf.dropped:
                     continue
                 shelf.interrupting = ()
@@ -162,7 +160,7 @@ class MemoryStore:
         try:
             step(books, command, self._clock())
         except Exception:
-            _log.exception("A command that came in the middle of another one failed")
+            note_failure()
 
     def _new_shelf(self, scope: str) -> _Shelf:
         """Add a scope, unless somebody just did."""
@@ -213,25 +211,3 @@ def _written(books: Books, after_seq: int) -> tuple[JournalEntry, ...]:
     if written == 1 and books.journal:
         return (books.journal[-1],)
     return tuple(islice(reversed(books.journal), written))[::-1]
-
-
-def _interrupt(shelf: _Shelf, command: Command) -> Applied:
-    """Put off a command that comes in the middle of another one on the same thread.
-
-    Usage is never refused and a hold is always given back, so the answer is known but for what the
-    books will come to. Nothing else can be answered before the books are whole again.
-
-    Raises:
-        StoreError: It asks for budget, or for a change of it.
-    """
-    reply: Reply
-    if isinstance(command, (Settle, Charge)):
-        reply = Posted(command.agent, command.amount, 0, (), shelf.books.seq)
-    elif isinstance(command, Void):
-        reply = Done(0, shelf.books.seq)
-    else:
-        what = type(command).__name__
-        msg = f"{what} came from a signal handler or a finalizer in the middle of another command."
-        raise StoreError(msg, remedy="What helps: a thread or a task of its own.")
-    shelf.interrupting = (*(shelf.interrupting or ()), command)
-    return Applied(reply, ())

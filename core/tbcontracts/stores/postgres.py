@@ -2,10 +2,7 @@
 
 A command is a transaction of two trips (`stores.postgres_plan`) that begins with the lock on its
 scope's row: one scope is written by one process at a time, others go on beside it. Commands that
-wait in one process share a transaction.
-
-The plain methods and the awaited ones each have connections and books of their own; the version in
-every row tells each what the others have changed.
+wait in one process share a transaction, plain and awaited ones alike.
 """
 
 from __future__ import annotations
@@ -13,21 +10,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
-from weakref import WeakKeyDictionary
+from typing import TypeVar
 
 from tbcontracts.books import Statement
 from tbcontracts.commands import Command, Reply
 from tbcontracts.events import JournalEntry
 from tbcontracts.stores import postgres_plan as plans
 from tbcontracts.stores.base import Applied, Clock
-from tbcontracts.stores.postgres_access import Awaited, Ledger, Plain
+from tbcontracts.stores.postgres_access import Ledger
 from tbcontracts.stores.postgres_link import PostgresOptions
 from tbcontracts.stores.postgres_plan import Plan
 from tbcontracts.stores.sql import Statements
-
-if TYPE_CHECKING:
-    import asyncio
 
 T = TypeVar("T")
 _inherited: list[object] = []
@@ -49,13 +42,12 @@ class PostgresStore:
     durable = True
 
     _pid: int
-    _plain: Plain
-    _awaited: WeakKeyDictionary[asyncio.AbstractEventLoop, Awaited]
+    _ledger: Ledger
 
     def __init__(self, options: PostgresOptions, *, clock: Clock | None = None) -> None:
+        self._options = options
         self._clock = clock
         self._sql = Statements(prefix=f"{options.schema}.", mark="%s", lock=" FOR UPDATE")
-        self._ledger = Ledger(options, self._sql, clock)
         self._begin()
 
     @classmethod
@@ -67,15 +59,14 @@ class PostgresStore:
 
     def apply(self, scope: str, command: Command) -> Applied:
         """Carry out a command; returns once the server has committed it."""
-        self._here()
-        return self._plain.carry_out(scope, command)
+        return self._here().line(scope).carry_out(scope, command)
 
     async def aapply(self, scope: str, command: Command) -> Applied:
         """Carry out a command without blocking the event loop.
 
         Cancelled before its turn, it is not carried out.
         """
-        return await self._here_awaited().carry_out(scope, command)
+        return await self._here().line(scope).acarry_out(scope, command)
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -108,11 +99,11 @@ class PostgresStore:
         return self._ask(lambda: plans.scopes(self._sql))
 
     def _ask(self, make: Callable[[], Plan[T]]) -> T:
-        self._here()
-        return self._plain.ask(make)
+        return self._here().ask(make)
 
     async def _aask(self, make: Callable[[], Plan[T]]) -> T:
-        return await self._here_awaited().ask(make)
+        ledger = self._here()
+        return await ledger.clerks.do(lambda: ledger.ask(make))
 
     # --- the rest ---------------------------------------------------------------------------------
 
@@ -120,36 +111,24 @@ class PostgresStore:
         """Return the server's time, as this clock and its last answer tell it."""
         if self._clock is not None:
             return self._clock()
-        if self._ledger.behind_s is None:
-            self._ledger.note_time(self._ask(plans.time_there))
-        return time.time() + (self._ledger.behind_s or 0.0)
+        ledger = self._here()
+        if ledger.behind_s is None:
+            ledger.note_time(self._ask(plans.time_there))
+        return time.time() + (ledger.behind_s or 0.0)
 
     def close(self) -> None:
-        """Close the plain connections; those of an event loop close with it, or by `aclose`."""
-        self._plain.close()
-
-    async def aclose(self) -> None:
-        """Close the connections of this event loop, and the plain ones."""
-        await self._here_awaited().close()
-        self.close()
+        """Close the connections that nobody uses, and let the clerks go."""
+        ledger = self._here()
+        ledger.close()
+        ledger.clerks.dismiss()
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._plain = Plain(self._ledger)
-        self._awaited = WeakKeyDictionary()
+        self._ledger = Ledger(self._options, self._sql, self._clock)
 
-    def _here(self) -> None:
+    def _here(self) -> Ledger:
         """In a forked child begin anew: the parent's connections are not ours to use or close."""
         if self._pid != os.getpid():
-            _inherited.append((self._plain, self._awaited))
+            _inherited.append(self._ledger)
             self._begin()
-
-    def _here_awaited(self) -> Awaited:
-        import asyncio
-
-        self._here()
-        loop = asyncio.get_running_loop()
-        found = self._awaited.get(loop)
-        if found is None:
-            found = self._awaited[loop] = Awaited(self._ledger)
-        return found
+        return self._ledger

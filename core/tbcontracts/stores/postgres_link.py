@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, plain and awaited: they run plans, and say what went wrong.
+"""Connections to PostgreSQL: they run plans within a time, and say what went wrong.
 
 A connection that a transaction broke is not used again. A commit whose answer was lost is looked up
 by the transaction's number, so that nothing is carried out twice and nothing is taken for lost.
@@ -6,7 +6,9 @@ by the transaction's number, so that nothing is carried out twice and nothing is
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from contextlib import suppress
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
@@ -26,16 +28,25 @@ except ImportError as _missing:
     raise ImportError(_msg, name="psycopg") from _missing
 
 if TYPE_CHECKING:
-    Connection = psycopg.Connection[tuple[Any, ...]]
-    AsyncConnection = psycopg.AsyncConnection[tuple[Any, ...]]
+    from psycopg.abc import PQGen
+
+    _Base = psycopg.Connection[tuple[Any, ...]]
+else:
+    _Base = psycopg.Connection
 
 T = TypeVar("T")
 
 SCHEMA_VERSION = 1
-CONNECT_S = 10
+TIMEOUT_S = 30.0
+_TIMEOUT_MOST_S = 86_400
+_CONNECT_MOST_S = 10
+_LOOK_EVERY_S = 0.1
+_PATIENCE = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
 _LOCK = 0x54424331  # for the advisory lock under which the schema is made
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-_AGAIN = (errors.SerializationFailure, errors.DeadlockDetected)
+_AGAIN = ("40001", "40P01")  # serialization failure, deadlock
+# The server ended the connection: it is shut down, crashed, not there yet, or lost patience.
+_ENDED = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
 
 
 class PostgresOptions(NamedTuple):
@@ -45,34 +56,39 @@ class PostgresOptions(NamedTuple):
     schema: str
     shown: str
     """The URL without its password, for errors."""
+    timeout_s: float = TIMEOUT_S
+    """How long the server may take for a command, the wait for a scope's lock included."""
 
     @classmethod
     def from_url(cls, url: str) -> PostgresOptions:
-        """Read a URL as libpq takes it, with our option `ledger_schema` in it.
+        """Read a URL as libpq takes it, with our own options in it.
 
         Args:
-            url: `postgresql://user@host/database?ledger_schema=tbcontracts`; everything else in it
-                is libpq's.
+            url: `postgresql://user@host/database`; our options are `ledger_schema=tbcontracts` and
+                `ledger_timeout_s=30`, everything else in it is libpq's.
 
         Raises:
-            ConfigurationError: The schema is no plain name.
+            ConfigurationError: The schema is no plain name, or the time is none.
         """
         parts = urlsplit(url)
-        options = parse_qsl(parts.query, keep_blank_values=True)
-        schema = dict(options).get("ledger_schema", "tbcontracts")
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        schema = options.pop("ledger_schema", "tbcontracts")
         if not _NAME.fullmatch(schema):
             msg = f"ledger_schema must be a plain lower-case name, not {schema[:60]!r}."
             raise ConfigurationError(msg, remedy="What helps: ?ledger_schema=tbcontracts.")
-        query = urlencode([(name, value) for name, value in options if name != "ledger_schema"])
+        timeout_s = _seconds(options.pop("ledger_timeout_s", str(TIMEOUT_S)))
+        query = urlencode(options)
         host = parts.netloc.rpartition("@")
         user = host[0].partition(":")[0]
         masked = f"{user}:***@{host[2]}" if ":" in host[0] else parts.netloc
         shown = urlunsplit((parts.scheme, masked, parts.path, "", ""))
-        return cls(urlunsplit(parts._replace(query=query)), schema, shown)
+        return cls(urlunsplit(parts._replace(query=query)), schema, shown, timeout_s)
 
     def missing(self) -> StoreError:
-        """Return the error for a database without our tables, where we may not make them."""
-        msg = f"{self.shown} has no ledger in schema {self.schema!r}, and it could not be made."
+        """Return the error for a role that may neither use our tables nor make them."""
+        msg = (
+            f"{self.shown} has no ledger in schema {self.schema!r} that this role may use or make."
+        )
         helps = "What helps: a role that may create the schema, once; later ones need its tables."
         return StoreError(msg, remedy=helps)
 
@@ -91,7 +107,9 @@ class PostgresOptions(NamedTuple):
 def bring_up(options: PostgresOptions) -> Plan[int]:
     """See that the tables are there; the first to come makes them. Returns their version."""
     there = Query("SELECT to_regclass(%s)", (f"{options.schema}.version",))
-    ((found,),) = yield [there]
+    # The server's own patience, also with one of our processes that is stopped with a lock.
+    patience = [Query(f"SET {name} = {math.ceil(options.timeout_s * 1_000)}") for name in _PATIENCE]
+    *_, (found,) = yield [*patience, there]
     if found[0] is None:
         _, _, (found,) = yield [
             Query("BEGIN"),
@@ -109,29 +127,64 @@ def bring_up(options: PostgresOptions) -> Plan[int]:
 
 
 def may_be_repeated(error: BaseException) -> bool:
-    """Return whether the server undid a transaction only because others were at work."""
-    return isinstance(error, _AGAIN)
+    """Return whether a transaction came to nothing only because of what happened around it."""
+    return is_broken(error) or getattr(error, "sqlstate", None) in _AGAIN
 
 
 def is_broken(error: BaseException) -> bool:
-    """Return whether a connection was lost, so that nobody knows what became of a commit."""
-    return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    """Return whether a connection was lost, so that nobody knows what became of a commit.
+
+    Whatever else the server says, it says in the place of a commit: then nothing was written.
+    """
+    if isinstance(error, psycopg.InterfaceError):
+        return True
+    if not isinstance(error, psycopg.Error):
+        return False
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError)
+    return error.sqlstate[:2] == "08" or error.sqlstate in _ENDED
 
 
-def _check_version(options: PostgresOptions, version: int) -> None:
-    """Refuse tables that a later version of this package has made."""
-    if version > SCHEMA_VERSION:
-        raise options.newer(version)
+class Connection(_Base):
+    """A connection that waits for the server only until a given time."""
+
+    ends_s: float | None = None
+    """When its patience ends, on the clock of `time.monotonic`."""
+
+    def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
+        """Wait for an answer."""
+        options.setdefault("interval", _LOOK_EVERY_S)
+        return super().wait(self._until(gen), *args, **options)
+
+    def _until(self, waiting: PQGen[T]) -> PQGen[T]:
+        """Pass on what a wait yields; give up when its time is over.
+
+        The server may be stopped, or its network be gone without a word: only we can end that.
+        """
+        try:
+            state = next(waiting)
+            while True:
+                ready = yield state
+                if self.ends_s is not None and time.monotonic() > self.ends_s:
+                    self.pgconn.finish()
+                    msg = "no answer in time"
+                    raise psycopg.OperationalError(msg)
+                state = waiting.send(ready)
+        except StopIteration as done:
+            return cast("T", done.value)
 
 
-# --- plain connections ----------------------------------------------------------------------------
+def connect(options: PostgresOptions, ends_s: float) -> Connection:
+    """Connect, and see that the tables are there.
 
-
-def connect(options: PostgresOptions) -> Connection:
-    """Connect, and see that the tables are there."""
-    db = psycopg.connect(options.conninfo, autocommit=True, connect_timeout=CONNECT_S)
+    Args:
+        options: Which database.
+        ends_s: When to give up, on the clock of `time.monotonic`.
+    """
+    left_s = min(_CONNECT_MOST_S, math.ceil(ends_s - time.monotonic()))
+    db = Connection.connect(options.conninfo, autocommit=True, connect_timeout=max(2, left_s))
     try:
-        _check_version(options, run(db, bring_up(options)))
+        _check_version(options, run(db, bring_up(options), ends_s))
     except errors.InsufficientPrivilege as error:
         db.close()
         raise options.missing() from error
@@ -141,9 +194,10 @@ def connect(options: PostgresOptions) -> Connection:
     return db
 
 
-def run(db: Connection, plan: Plan[T]) -> T:
+def run(db: Connection, plan: Plan[T], ends_s: float) -> T:
     """Run a plan on a connection; a failed one is rolled back."""
     answers: Rows | None = None
+    db.ends_s = ends_s
     try:
         while True:
             answers = _trip(db, next(plan) if answers is None else plan.send(answers))
@@ -162,44 +216,21 @@ def _trip(db: Connection, queries: list[Query]) -> Rows:
     return [list(one) if one.description is not None else [] for one in cursors]
 
 
-# --- awaited ones ---------------------------------------------------------------------------------
+def _check_version(options: PostgresOptions, version: int) -> None:
+    """Refuse tables that a later version of this package has made."""
+    if version > SCHEMA_VERSION:
+        raise options.newer(version)
 
 
-async def aconnect(options: PostgresOptions) -> AsyncConnection:
-    """Connect without blocking the event loop; see `connect`."""
-    db = await psycopg.AsyncConnection.connect(
-        options.conninfo, autocommit=True, connect_timeout=CONNECT_S
-    )
-    try:
-        _check_version(options, await arun(db, bring_up(options)))
-    except errors.InsufficientPrivilege as error:
-        await db.close()
-        raise options.missing() from error
-    except BaseException:
-        await db.close()
-        raise
-    return db
+def _seconds(text: str) -> float:
+    """Read a time from a URL.
 
-
-async def arun(db: AsyncConnection, plan: Plan[T]) -> T:
-    """Run a plan on a connection; a failed one is rolled back."""
-    answers: Rows | None = None
-    try:
-        while True:
-            answers = await _atrip(db, next(plan) if answers is None else plan.send(answers))
-    except StopIteration as done:
-        return cast("T", done.value)
-    except BaseException:
-        with suppress(psycopg.Error):  # a lost connection has rolled back already
-            await db.execute("ROLLBACK")
-        raise
-
-
-async def _atrip(db: AsyncConnection, queries: list[Query]) -> Rows:
-    """Send queries together; return the rows of each."""
-    async with db.pipeline():
-        cursors = [await db.execute(text, values or None) for text, values in queries]  # type: ignore[arg-type, unused-ignore]
-    answers: Rows = []
-    for one in cursors:
-        answers.append([] if one.description is None else list(await one.fetchall()))
-    return answers
+    Raises:
+        ConfigurationError: It is none.
+    """
+    with suppress(ValueError):
+        seconds = float(text)
+        if 0 < seconds <= _TIMEOUT_MOST_S:
+            return seconds
+    msg = f"ledger_timeout_s must be seconds, up to {_TIMEOUT_MOST_S:,}, not {text[:60]!r}."
+    raise ConfigurationError(msg)

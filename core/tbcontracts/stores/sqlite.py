@@ -1,7 +1,7 @@
 """The SQLite store: books in one file, shared by the processes of a host, safe in a power cut.
 
 Commands wait in line, and one transaction carries out all that are there (`stores.line`), with the
-rules themselves (`stores.rows`). Between processes a lock on a file beside the database gives
+rules themselves (`stores.rows`). Between processes locks on two files beside the database give
 turns: SQLite's own way of waiting, to sleep and try again, lets some starve.
 """
 
@@ -22,7 +22,7 @@ from tbcontracts.errors import StoreError
 from tbcontracts.events import JournalEntry
 from tbcontracts.stores import rows
 from tbcontracts.stores.base import Applied, Clock
-from tbcontracts.stores.line import Job, Line
+from tbcontracts.stores.line import Clerks, Job, Line
 from tbcontracts.stores.rows import UNKNOWN, ScopeRows
 from tbcontracts.stores.sql import Statements
 from tbcontracts.stores.sqlite_file import Ledger, SqliteOptions
@@ -52,6 +52,7 @@ class SqliteStore:
     durable = True
 
     _pid: int
+    _clerks: Clerks
     _line: Line
     _kept: OrderedDict[str, ScopeRows]
     _ledger: Ledger
@@ -70,17 +71,26 @@ class SqliteStore:
 
     def apply(self, scope: str, command: Command) -> Applied:
         """Carry out a command; returns once it is safe in the file."""
+        return self._writable().carry_out(scope, command)
+
+    async def aapply(self, scope: str, command: Command) -> Applied:
+        """Carry out a command; the event loop goes on meanwhile.
+
+        Cancelled before its turn, it is not carried out.
+        """
+        return await self._writable().acarry_out(scope, command)
+
+    def _writable(self) -> Line:
+        """Return where to stand in line.
+
+        Raises:
+            StoreError: The ledger is only read.
+        """
         if self._options.read_only:
             msg = f"The ledger {self._options.path} was opened for reading only."
             raise StoreError(msg, remedy="What helps: the URL without mode=ro.")
         self._here()
-        return self._line.carry_out(scope, command)
-
-    async def aapply(self, scope: str, command: Command) -> Applied:
-        """Carry out a command; the event loop goes on meanwhile."""
-        import asyncio
-
-        return await asyncio.to_thread(self.apply, scope, command)
+        return self._line
 
     def _commit(self, batch: list[Job]) -> list[Applied | Exception]:
         """Carry out commands in one transaction."""
@@ -177,13 +187,15 @@ class SqliteStore:
     def close(self) -> None:
         """Let go of the file."""
         self._here()
-        with self._line.pen:
+        with self._line.alone():
             self._ledger.close()
+        self._clerks.dismiss()
 
     def _begin(self) -> None:
         """Open the file in this process."""
         self._pid = os.getpid()
-        self._line = Line(self._commit, self._failure)
+        self._clerks = Clerks(1)
+        self._line = Line(self._commit, self._failure, self._clerks)
         self._kept = OrderedDict()
         with self._told():
             self._ledger = Ledger(self._options)

@@ -70,7 +70,7 @@ class Ledger:
             msg = f"This Python has SQLite {sqlite3.sqlite_version}; a ledger needs 3.37 or later."
             raise StoreError(msg, remedy="What helps: a newer Python, or another store.")
         self._options = options
-        self._reading = threading.Lock()
+        self._reading = threading.RLock()
         self._open = ExitStack()
         self._writer: sqlite3.Connection | None = None
         self._turn: IO[bytes] | None = None
@@ -134,6 +134,9 @@ class Ledger:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Read in one transaction: all of it belongs to the same moment."""
         with self._reading:
+            if self._reader.in_transaction:  # a finalizer reads in the middle of a reader
+                yield self._reader
+                return
             self._reader.execute("BEGIN")
             try:
                 yield self._reader

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
-from tests.core.stores.servers import REDIS, RedisServer, free_port
+from tests.core.stores.postgres_server import PostgresServer
+from tests.core.stores.servers import REDIS, RedisServer
 
-_POSTGRES_BINS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+_ledgers = count()
 
 
-def missing(what: str, install: str) -> None:
+def missing(what: str, install: str) -> NoReturn:
     """Skip, so that it shows, where a server is not installed; in CI it has to be."""
     said = f"{what} is not installed (Debian: apt-get install {install})"
     if os.environ.get("CI"):
         pytest.fail(said)
     pytest.skip(said)
-
-
-_ledgers = count()
 
 
 def ledger_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
@@ -34,17 +33,18 @@ def ledger_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str
         return "memory://"
     if kind == "sqlite":
         return f"sqlite:///{tmp_path}/budget.db?synchronous=off"
+    name = f"ledger_{next(_ledgers)}_{os.getpid()}"
     if kind == "redis":
         redis = request.getfixturevalue("redis_server")
         # Long enough for whole histories: the reference never forgets a hold.
-        return f"{redis.url}?ledger_prefix=ledger-{next(_ledgers)}&keep_holds_s=1e9"
+        return f"{redis.url}?ledger_prefix={name}&keep_holds_s=1e9"
     server: str = request.getfixturevalue("postgres_server")
-    return f"{server}?ledger_schema=ledger_{next(_ledgers)}&options=-csynchronous_commit%3Doff"
+    return f"{server}?ledger_schema={name}&options=-csynchronous_commit%3Doff"
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "redis"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the URL of a ledger that does not exist yet, in each kind of store for processes."""
+    """Return the URL of a ledger that does not exist yet, in each store that processes share."""
     return ledger_url(request.param, request, tmp_path)
 
 
@@ -54,68 +54,28 @@ def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return ledger_url(request.param, request, tmp_path)
 
 
-def _binary(name: str) -> Path | None:
-    """Find a program of PostgreSQL, which Debian keeps off the path."""
-    for folder in _POSTGRES_BINS:
-        if (folder / name).exists():
-            return folder / name
-    found = shutil.which(name)
-    return None if found is None else Path(found)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of a ledger in each shared store that decides in this process."""
+    return ledger_url(request.param, request, tmp_path)
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """Start a PostgreSQL server, and return the URL of its database.
-
-    It refuses to run as root, so there it runs as Debian's own user for it.
-    """
-    initdb, server = _binary("initdb"), _binary("postgres")
-    if initdb is None or server is None:
+def postgres() -> Iterator[PostgresServer]:
+    """Start a PostgreSQL server."""
+    server = PostgresServer.installed()
+    if server is None:
         missing("PostgreSQL", "postgresql")
-    user = "postgres" if os.geteuid() == 0 else None
-    # Not below pytest's folder: that is closed to other users.
-    folder = Path(tempfile.mkdtemp(prefix="tbcontracts-postgres-"))
-    if user is not None:
-        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
-    port = free_port()
-    subprocess.run(
-        [str(initdb), "-D", str(folder / "data"), "-A", "trust", "-U", "postgres"],
-        check=True,
-        capture_output=True,
-        user=user,
-        cwd=folder,
-    )
-    arguments = ["-D", str(folder / "data"), "-p", str(port), "-k", str(folder)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [str(server), *arguments], user=user, cwd=folder, stdout=log, stderr=log
-        )
-    try:
-        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        _wait_for_postgres(url, process, folder / "log")
-        yield url
-    finally:
-        process.terminate()
-        process.wait(60)
-        shutil.rmtree(folder, ignore_errors=True)
+    server.start()
+    yield server
+    server.stop(signal.SIGINT)
+    server.remove()
 
 
-def _wait_for_postgres(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a server answers; it is asked again and again, because it tells nobody."""
-    import time
-
-    import psycopg
-
-    for _ in range(600):
-        try:
-            with psycopg.connect(url) as db:
-                version = db.execute("SHOW server_version").fetchone()
-                print(f"PostgreSQL {version and version[0]} at {url}")  # noqa: T201 - which it was
-                return
-        except psycopg.OperationalError:
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.1)
-    pytest.fail(f"PostgreSQL did not start: {log.read_text()}")
+@pytest.fixture(scope="session")
+def postgres_server(postgres: PostgresServer) -> str:
+    """Start a PostgreSQL server, and return the URL of its database."""
+    return postgres.url
 
 
 @pytest.fixture(scope="session")
@@ -123,7 +83,6 @@ def redis_server() -> Iterator[RedisServer]:
     """Start a Redis server that keeps nothing on disk."""
     if REDIS is None:
         missing("Redis", "redis-server")
-    assert REDIS is not None
     version = subprocess.run([REDIS, "--version"], capture_output=True, check=True, text=True)
     folder = Path(tempfile.mkdtemp(prefix="tbcontracts-redis-"))
     server = RedisServer(folder).start()

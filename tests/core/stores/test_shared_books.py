@@ -35,9 +35,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def opened(url: str, clock: Clock) -> Iterator[list[Store]]:
+def opened(shared_url: str, clock: Clock) -> Iterator[list[Store]]:
     """Return two stores on the same books, as two processes have them."""
-    stores = [open_store(url, clock=clock) for _ in range(2)]
+    stores = [open_store(shared_url, clock=clock) for _ in range(2)]
     yield stores
     for store in stores:
         store.close()
@@ -71,7 +71,7 @@ class Replay:
 
 @pytest.mark.parametrize("seed", range(25))
 def test_two_processes_and_reopening_equal_the_reference(
-    seed: int, opened: list[Store], url: str, clock: Clock
+    seed: int, opened: list[Store], shared_url: str, clock: Clock
 ) -> None:
     """Commands go to either of two stores on the same books, which are opened anew now and then."""
     replay = Replay(seed, clock)
@@ -87,7 +87,7 @@ def test_two_processes_and_reopening_equal_the_reference(
         if replay.chance.random() < 0.03:
             at = replay.chance.randrange(2)
             opened[at].close()
-            opened[at] = open_store(url, clock=clock)
+            opened[at] = open_store(shared_url, clock=clock)
     replay.check_journal(opened[0])
 
 
@@ -111,7 +111,4 @@ def test_both_doors_of_one_store_equal_the_reference(
             replay.step(store, carry_out)
         assert loop.run_until_complete(store.aread("run")) == store.read("run")
         assert loop.run_until_complete(store.ajournal("run")) == store.journal("run")
-        close = getattr(store, "aclose", None)
-        if close is not None:
-            loop.run_until_complete(close())
     replay.check_journal(store)
