@@ -87,7 +87,7 @@ class Ledger:
         """Carry out commands of one scope in one transaction, again where nothing came of it."""
         ends_s = time.monotonic() + self._options.timeout_s
         commands = [job.command for job in batch]
-        for pause_s in _PAUSES_S:
+        for left, pause_s in zip(range(len(_PAUSES_S))[::-1], _PAUSES_S, strict=True):
             time.sleep(pause_s)
             done = Transaction(self._sql, batch[0].scope, books.rows, commands, self._clock)
             try:
@@ -98,10 +98,9 @@ class Ledger:
                 if link.is_broken(error) and done.number is not None:
                     became = self._became_of(done.number)
                 if became == "aborted":
-                    last = pause_s == _PAUSES_S[-1] or time.monotonic() > ends_s
-                    if last or not link.may_be_repeated(error):
-                        raise
-                    continue
+                    if left and link.may_be_repeated(error) and time.monotonic() < ends_s:
+                        continue
+                    raise
                 if became != "committed":
                     return [self._unknown(command, error) for command in commands]
             self.note_time(done.now_s)

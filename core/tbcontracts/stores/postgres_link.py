@@ -40,7 +40,12 @@ SCHEMA_VERSION = 1
 TIMEOUT_S = 30.0
 _TIMEOUT_MOST_S = 86_400
 _CONNECT_MOST_S = 10
+_GRACE_S = 2.0  # the server is the first to lose its patience: it can say with what
 _LOOK_EVERY_S = 0.1
+_THERE = (
+    "SELECT (SELECT count(*) FROM pg_tables WHERE schemaname = %s AND tablename = 'version'),"
+    " (SELECT count(*) FROM pg_namespace WHERE nspname = %s)"
+)
 _PATIENCE = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
 _LOCK = 0x54424331  # for the advisory lock under which the schema is made
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -106,19 +111,22 @@ class PostgresOptions(NamedTuple):
 
 def bring_up(options: PostgresOptions) -> Plan[int]:
     """See that the tables are there; the first to come makes them. Returns their version."""
-    there = Query("SELECT to_regclass(%s)", (f"{options.schema}.version",))
+    # Asked of the tables themselves: what a session remembers of a name may be out of date.
+    there = Query(_THERE, (options.schema, options.schema))
     # The server's own patience, also with one of our processes that is stopped with a lock.
     patience = [Query(f"SET {name} = {math.ceil(options.timeout_s * 1_000)}") for name in _PATIENCE]
     *_, (found,) = yield [*patience, there]
-    if found[0] is None:
+    if not found[0]:
         _, _, (found,) = yield [
             Query("BEGIN"),
             Query(f"SELECT pg_advisory_xact_lock({_LOCK})"),
             there,
         ]
-        if found[0] is None:  # else another process was faster
+        if not found[0]:  # else another process was faster
             text = files("tbcontracts.stores").joinpath("schema_postgres.sql").read_text("utf-8")
             made = text.replace("{schema}", options.schema).split(";\n")
+            if found[1]:  # somebody made the schema, perhaps for a role that may not
+                del made[0]
             version = f"INSERT INTO {options.schema}.version VALUES ({SCHEMA_VERSION})"  # noqa: S608 - a checked name
             yield [*(Query(statement) for statement in made if statement.strip()), Query(version)]
         yield [Query("COMMIT")]
@@ -146,10 +154,36 @@ def is_broken(error: BaseException) -> bool:
 
 
 class Connection(_Base):
-    """A connection that waits for the server only until a given time."""
+    """A connection that waits for the server only until a given time.
+
+    It is in the driver's pipeline mode for as long as it lives: what belongs to one trip goes out
+    together, and nothing after it. (Left after each trip, that mode sends one thing more, and the
+    server does not see that a transaction is idle.)
+    """
 
     ends_s: float | None = None
     """When its patience ends, on the clock of `time.monotonic`."""
+
+    def begin(self) -> None:
+        """Get ready for trips.
+
+        Not by the driver's context manager: left to the garbage collector in a forked child, that
+        would write to the parent's connection.
+        """
+        self._pipeline = psycopg.Pipeline(self)
+        self._pipeline.__enter__()
+
+    def trip(self, queries: list[Query]) -> Rows:
+        """Send queries together; return the rows of each."""
+        assert self._pipeline is not None
+        cursors = [self.execute(text, values or None) for text, values in queries]  # type: ignore[arg-type, unused-ignore]
+        self._pipeline.sync()
+        return [list(one) if one.description is not None else [] for one in cursors]
+
+    def close(self) -> None:
+        """Close it, whatever it is in the middle of."""
+        super().close()
+        self._pipeline = None
 
     def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
         """Wait for an answer."""
@@ -165,7 +199,7 @@ class Connection(_Base):
             state = next(waiting)
             while True:
                 ready = yield state
-                if self.ends_s is not None and time.monotonic() > self.ends_s:
+                if self.ends_s is not None and time.monotonic() > self.ends_s + _GRACE_S:
                     self.pgconn.finish()
                     msg = "no answer in time"
                     raise psycopg.OperationalError(msg)
@@ -183,6 +217,7 @@ def connect(options: PostgresOptions, ends_s: float) -> Connection:
     """
     left_s = min(_CONNECT_MOST_S, math.ceil(ends_s - time.monotonic()))
     db = Connection.connect(options.conninfo, autocommit=True, connect_timeout=max(2, left_s))
+    db.begin()
     try:
         _check_version(options, run(db, bring_up(options), ends_s))
     except errors.InsufficientPrivilege as error:
@@ -200,20 +235,13 @@ def run(db: Connection, plan: Plan[T], ends_s: float) -> T:
     db.ends_s = ends_s
     try:
         while True:
-            answers = _trip(db, next(plan) if answers is None else plan.send(answers))
+            answers = db.trip(next(plan) if answers is None else plan.send(answers))
     except StopIteration as done:
         return cast("T", done.value)
     except BaseException:
         with suppress(psycopg.Error):  # a lost connection has rolled back already
-            db.execute("ROLLBACK")
+            db.trip([Query("ROLLBACK")])
         raise
-
-
-def _trip(db: Connection, queries: list[Query]) -> Rows:
-    """Send queries together; return the rows of each."""
-    with db.pipeline():
-        cursors = [db.execute(text, values or None) for text, values in queries]  # type: ignore[arg-type, unused-ignore]
-    return [list(one) if one.description is not None else [] for one in cursors]
 
 
 def _check_version(options: PostgresOptions, version: int) -> None:
