@@ -89,7 +89,14 @@ class Ledger:
         commands = [job.command for job in batch]
         for left, pause_s in zip(range(len(_PAUSES_S))[::-1], _PAUSES_S, strict=True):
             time.sleep(pause_s)
-            done = Transaction(self._sql, batch[0].scope, books.rows, commands, self._clock)
+            done = Transaction(
+                self._sql,
+                batch[0].scope,
+                books.rows,
+                commands,
+                self._clock,
+                self._options.keep_days,
+            )
             try:
                 self._on_connection(done.plan(), ends_s)
             except Exception as error:

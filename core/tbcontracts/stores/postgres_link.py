@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from tbcontracts.errors import ConfigurationError, StoreError
 from tbcontracts.stores.postgres_plan import Plan, Query, Rows
+from tbcontracts.stores.sql import days_in
 
 try:
     import psycopg
@@ -63,14 +64,16 @@ class PostgresOptions(NamedTuple):
     """The URL without its password, for errors."""
     timeout_s: float = TIMEOUT_S
     """How long the server may take for a command, the wait for a scope's lock included."""
+    keep_days: float | None = None
+    """For how long journal entries and ended holds are kept; None is for ever."""
 
     @classmethod
     def from_url(cls, url: str) -> PostgresOptions:
         """Read a URL as libpq takes it, with our own options in it.
 
         Args:
-            url: `postgresql://user@host/database`; our options are `ledger_schema=tbcontracts` and
-                `ledger_timeout_s=30`, everything else in it is libpq's.
+            url: `postgresql://user@host/database`; our options are `ledger_schema=tbcontracts`,
+                `ledger_timeout_s=30` and `keep_days=30`, everything else in it is libpq's.
 
         Raises:
             ConfigurationError: The schema is no plain name, or the time is none.
@@ -82,12 +85,13 @@ class PostgresOptions(NamedTuple):
             msg = f"ledger_schema must be a plain lower-case name, not {schema[:60]!r}."
             raise ConfigurationError(msg, remedy="What helps: ?ledger_schema=tbcontracts.")
         timeout_s = _seconds(options.pop("ledger_timeout_s", str(TIMEOUT_S)))
+        keep_days = days_in(options.pop("keep_days", None))
         query = urlencode(options)
         host = parts.netloc.rpartition("@")
         user = host[0].partition(":")[0]
         masked = f"{user}:***@{host[2]}" if ":" in host[0] else parts.netloc
         shown = urlunsplit((parts.scheme, masked, parts.path, "", ""))
-        return cls(urlunsplit(parts._replace(query=query)), schema, shown, timeout_s)
+        return cls(urlunsplit(parts._replace(query=query)), schema, shown, timeout_s, keep_days)
 
     def missing(self) -> StoreError:
         """Return the error for a role that may neither use our tables nor make them."""
@@ -261,4 +265,4 @@ def _seconds(text: str) -> float:
         if 0 < seconds <= _TIMEOUT_MOST_S:
             return seconds
     msg = f"ledger_timeout_s must be seconds, up to {_TIMEOUT_MOST_S:,}, not {text[:60]!r}."
-    raise ConfigurationError(msg)
+    raise ConfigurationError(msg, remedy="What helps: ?ledger_timeout_s=30.")

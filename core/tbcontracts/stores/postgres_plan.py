@@ -46,6 +46,7 @@ class Transaction:
         books: What this process keeps of it.
         commands: What to do, in this order.
         clock: Returns the time where the server's is not to be used.
+        keep_days: For how long journal entries and ended holds are kept; None is for ever.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class Transaction:
         books: ScopeRows,
         commands: Sequence[Command],
         clock: Callable[[], float] | None = None,
+        keep_days: float | None = None,
     ) -> None:
         self._sql = sql
+        self._keep_days = keep_days
         self._scope = scope
         self._books = books
         self._commands = commands
@@ -133,14 +136,16 @@ class Transaction:
                     self._books.read_hold(row)
 
     def _writing(self) -> list[Query]:
-        sql, changes = self._sql, self._books.changes()
+        sql, changes, now = self._sql, self._books.changes(), self._books.books.now
+        scope_id, version = self._books.scope_id, self._books.version
         return [
             Query(sql.put_scope, changes.scope),
             *(Query(sql.put_account, row) for row in changes.accounts),
             *(Query(sql.put_hold, row) for row in changes.holds),
             *(Query(sql.put_key, row) for row in changes.keys),
             *(Query(sql.put_entry, row) for row in changes.entries),
-            Query(sql.drop_keys, (self._books.scope_id, self._books.books.now)),
+            Query(sql.drop_keys, (scope_id, now)),
+            *(Query(*one) for one in sql.forgetting(scope_id, version, now, self._keep_days)),
         ]
 
 

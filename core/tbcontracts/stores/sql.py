@@ -5,6 +5,17 @@ Columns stand in the order in which `tbcontracts.stores.rows` has them.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from tbcontracts.errors import ConfigurationError
+
+_DAY_S = 86_400.0
+_TIDY_EVERY = 64  # versions of a scope
+_TIDY_MOST = 10_000  # journal entries at a time
+
 _ACCOUNT = (
     "contract_json",
     "tracked",
@@ -87,9 +98,46 @@ class Statements:
         self.drop_keys = (
             f"DELETE FROM {prefix}used_key WHERE scope_id = {mark} AND until_s <= {mark}"
         )
+        oldest = f"SELECT seq FROM {prefix}journal WHERE scope_id = {mark} ORDER BY seq LIMIT"
+        old = f"scope_id = {mark} AND at_s <= {mark} AND seq IN ({oldest} {_TIDY_MOST})"
+        ends = f"SELECT hold_id FROM {prefix}journal WHERE {old} AND hold_id IS NOT NULL"
+        self.drop_ended_holds = (
+            f"DELETE FROM {prefix}hold "
+            f"WHERE scope_id = {mark} AND status <> 'open' AND hold_id IN ({ends})"
+        )
+        self.drop_entries = f"DELETE FROM {prefix}journal WHERE {old}"
         self.journal = get("journal", ("seq", *_ENTRY), f"AND seq > {mark} ORDER BY seq")
         entry = ("scope_id", "seq", *_ENTRY)
         self.put_entry = (
             f"INSERT INTO {prefix}journal ({', '.join(entry)}) "
             f"VALUES ({', '.join(mark for _ in entry)})"
         )
+
+    def forgetting(
+        self, scope_id: int, version: int, now: float, keep_days: float | None
+    ) -> list[tuple[str, Sequence[Any]]]:
+        """Return what drops a scope's old journal entries and the holds that ended with them.
+
+        Once in 64 times, and at most 10,000 entries: nobody waits long for it.
+        """
+        if keep_days is None or version % _TIDY_EVERY:
+            return []
+        before = now - keep_days * _DAY_S
+        old = (scope_id, before, scope_id)
+        return [(self.drop_ended_holds, (scope_id, *old)), (self.drop_entries, old)]
+
+
+def days_in(text: str | None) -> float | None:
+    """Read a number of days from a URL; None where there is none.
+
+    Raises:
+        ConfigurationError: It is no number of days.
+    """
+    if text is None:
+        return None
+    with suppress(ValueError):
+        days = float(text)
+        if days > 0 and math.isfinite(days):
+            return days
+    msg = f"keep_days must be a number of days, not {text[:60]!r}."
+    raise ConfigurationError(msg, remedy="What helps: keep_days=30, or nothing to keep all.")

@@ -99,7 +99,7 @@ class SqliteStore:
             with self._ledger.writing() as db:
                 outcomes = [self._carry_out(db, job, touched) for job in batch]
                 for books in touched.values():
-                    _write(db, books)
+                    _write(db, books, self._options.keep_days)
         except BaseException:
             for scope in touched:  # what is kept of them may be ahead of the file
                 del self._kept[scope]
@@ -241,13 +241,16 @@ def _refresh(db: sqlite3.Connection, scope: str, books: ScopeRows) -> None:
     books.read(row, db.execute(_SQL.accounts, (scope_id, version)), holds)
 
 
-def _write(db: sqlite3.Connection, books: ScopeRows) -> None:
-    """Write what was changed."""
+def _write(db: sqlite3.Connection, books: ScopeRows, keep_days: float | None) -> None:
+    """Write what was changed, and drop what is kept no longer."""
     changes = books.changes()
     db.execute(_SQL.put_scope, changes.scope)
     db.executemany(_SQL.put_account, changes.accounts)
     db.executemany(_SQL.put_hold, changes.holds)
     db.executemany(_SQL.put_key, changes.keys)
     db.executemany(_SQL.put_entry, changes.entries)
-    db.execute(_SQL.drop_keys, (books.scope_id, books.books.now))
+    now = books.books.now
+    db.execute(_SQL.drop_keys, (books.scope_id, now))
+    for text, values in _SQL.forgetting(books.scope_id, books.version, now, keep_days):
+        db.execute(text, values)
     books.written()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import IO, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from tbcontracts.errors import ConfigurationError, StoreError
+from tbcontracts.stores.sql import days_in
 
 APPLICATION_ID = 0x54424331  # "TBC1": tells a ledger from any other SQLite file
 SCHEMA_VERSION = 1
@@ -31,13 +33,15 @@ class SqliteOptions(NamedTuple):
     last moments in one, never in a crash of the process; "off" is for tests."""
     read_only: bool = False
     """For reports: never creates or changes the file."""
+    keep_days: float | None = None
+    """For how long journal entries and ended holds are kept; None is for ever."""
 
     @classmethod
     def from_url(cls, url: str) -> SqliteOptions:
         """Read a URL: `sqlite:///relative.db`, `sqlite:////absolute.db`, with options behind "?".
 
         Args:
-            url: The options are `synchronous=full|normal|off` and `mode=ro|rw`.
+            url: The options are `synchronous=full|normal|off`, `mode=ro|rw` and `keep_days=30`.
 
         Raises:
             ConfigurationError: It names no file, or an option that is none.
@@ -50,11 +54,12 @@ class SqliteOptions(NamedTuple):
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         synchronous = options.pop("synchronous", "full").lower()
         mode = options.pop("mode", "rw").lower()
+        keep_days = days_in(options.pop("keep_days", None))
         if options or synchronous not in _SYNCHRONOUS or mode not in ("ro", "rw"):
             msg = f"The URL {url!r} has an option that is none."
-            helps = "What helps: synchronous=full|normal|off, mode=ro|rw."
+            helps = "What helps: synchronous=full|normal|off, mode=ro|rw, keep_days=30."
             raise ConfigurationError(msg, remedy=helps)
-        return cls(Path(path).absolute(), synchronous, mode == "ro")
+        return cls(Path(path).absolute(), synchronous, mode == "ro", keep_days)
 
 
 class Ledger:
@@ -73,16 +78,23 @@ class Ledger:
         self._reading = threading.RLock()
         self._open = ExitStack()
         self._writer: sqlite3.Connection | None = None
-        self._turn: IO[bytes] | None = None
+        self._turns: tuple[IO[bytes], ...] = ()
+        self._same: _Identity | None = None
         with ExitStack() as opened:
             self._look_before_touching()
             if not options.read_only:
-                self._turn = opened.enter_context(Path(f"{options.path}-turn").open("ab"))
+                self._turns = tuple(
+                    opened.enter_context(Path(f"{options.path}-{name}").open("ab"))
+                    for name in ("next", "turn")
+                )
                 self._writer = opened.enter_context(closing(self._connect("rwc")))
                 self._share(self._writer)
                 with self.writing() as db:
                     _bring_up_to_date(db, options.path)
             self._reader = opened.enter_context(closing(self._connect("ro")))
+            with self.reading() as db:  # both files are there from now on
+                _version_of(db, options.path)
+            self._same = _identity(options.path)
             self._open = opened.pop_all()
         # A store that nobody refers to any more lets go of its file; at exit the kernel does that.
         weakref.finalize(self, self._open.close).atexit = False
@@ -91,11 +103,32 @@ class Ledger:
         """Refuse a file that is no ledger while it is still as it was."""
         path = self._options.path
         if path.is_file():
+            if self._options.read_only:
+                self._see_whether_it_can_be_read()
             with closing(self._connect("ro")) as db:
                 _version_of(db, path)
         elif self._options.read_only:
             msg = f"There is no ledger {path}."
             raise StoreError(msg, remedy="What helps: the path of a ledger that exists.")
+
+    def _see_whether_it_can_be_read(self) -> None:
+        """Refuse what SQLite cannot read: without its `-wal` it would have to make one."""
+        path = self._options.path
+        if not Path(f"{path}-wal").exists() and not os.access(path.parent, os.W_OK):
+            msg = f"The ledger {path} has no -wal file, in a folder that cannot be written."
+            helps = "What helps: a copy in a folder of yours, or a process that has it in use."
+            raise StoreError(msg, remedy=helps)
+
+    def _see_that_it_is_the_same(self) -> None:
+        """Refuse to go on with a file that nobody else will find: what is written there is lost.
+
+        Raises:
+            StoreError: It was moved, deleted or replaced.
+        """
+        if self._same is not None and _identity(self._options.path) != self._same:
+            msg = f"The ledger {self._options.path} was moved, deleted or replaced while in use."
+            helps = "What helps: put it back, its -wal file too; or open the store again."
+            raise StoreError(msg, remedy=helps)
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         return sqlite3.connect(
@@ -119,8 +152,8 @@ class Ledger:
         """Write in one transaction: all of it is in the file afterwards, or nothing."""
         db = self._writer
         assert db is not None
-        assert self._turn is not None
-        with _turn(self._turn):
+        with _turn(*self._turns):
+            self._see_that_it_is_the_same()
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -134,6 +167,7 @@ class Ledger:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Read in one transaction: all of it belongs to the same moment."""
         with self._reading:
+            self._see_that_it_is_the_same()
             if self._reader.in_transaction:  # a finalizer reads in the middle of a reader
                 yield self._reader
                 return
@@ -178,30 +212,54 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path) -> None:
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
+_Identity = tuple[tuple[int, int], ...]
+
+
+def _identity(path: Path) -> _Identity | None:
+    """Return what tells a ledger's files from others of the same name; None if one is gone."""
+    try:
+        found = [os.stat(name) for name in (path, f"{path}-wal")]  # noqa: PTH116 - at every command
+    except OSError:
+        return None
+    return tuple((one.st_dev, one.st_ino) for one in found)
+
+
 if sys.platform == "win32":
     import msvcrt
 
-    @contextmanager
-    def _turn(file: IO[bytes]) -> Iterator[None]:
-        """Wait for this process's turn to write."""
+    def _lock(file: IO[bytes]) -> None:
         while True:
             with suppress(OSError):  # it gives up after ten seconds
                 file.seek(0)
                 msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-                break
-        try:
-            yield
-        finally:
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+                return
+
+    def _unlock(file: IO[bytes]) -> None:
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
 else:
     import fcntl
 
-    @contextmanager
-    def _turn(file: IO[bytes]) -> Iterator[None]:
-        """Wait for this process's turn to write; the kernel ends the turn of one that dies."""
+    def _lock(file: IO[bytes]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
+
+    def _unlock(file: IO[bytes]) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@contextmanager
+def _turn(coming: IO[bytes], turn: IO[bytes]) -> Iterator[None]:
+    """Wait for this process's turn to write; the kernel ends the turn of one that dies.
+
+    Only one waits for the turn itself, the others wait to be the next. So whoever has just had it
+    cannot have it again before the one that waits.
+    """
+    _lock(coming)
+    try:
+        _lock(turn)
+    finally:
+        _unlock(coming)
+    try:
+        yield
+    finally:
+        _unlock(turn)

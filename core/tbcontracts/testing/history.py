@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from tbcontracts.books import Statement
@@ -36,11 +36,16 @@ class Event(NamedTuple):
 
 
 class Recorder:
-    """Takes down the commands that many callers give to a store at the same time."""
+    """Takes down the commands that many callers give to a store at the same time.
 
-    def __init__(self) -> None:
+    Args:
+        ticks: Numbers that tell what came first; one step for all threads. For several processes
+            those of a clock that they share.
+    """
+
+    def __init__(self, ticks: Iterator[int] | None = None) -> None:
         self.events: list[Event] = []
-        self._ticks = itertools.count(1)  # `next` is one step for all threads
+        self._ticks = itertools.count(1) if ticks is None else ticks
 
     def record(self, command: Command, apply: Callable[[Command], Applied]) -> None:
         """Carry out a command and take down what came of it."""
