@@ -1,7 +1,7 @@
 """The SQLite store: books in one file, shared by the processes of a host, safe in a power cut.
 
 Commands wait in line, and one transaction carries out all that are there (`stores.line`), with the
-rules themselves (`stores.rows`). Between processes locks on two files beside the database give
+rules themselves (`stores.rows`). Between processes a lock on a file beside the database gives
 turns: SQLite's own way of waiting, to sleep and try again, lets some starve.
 """
 

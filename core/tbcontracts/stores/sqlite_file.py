@@ -78,15 +78,12 @@ class Ledger:
         self._reading = threading.RLock()
         self._open = ExitStack()
         self._writer: sqlite3.Connection | None = None
-        self._turns: tuple[IO[bytes], ...] = ()
+        self._turn: IO[bytes] | None = None
         self._same: _Identity | None = None
         with ExitStack() as opened:
             self._look_before_touching()
             if not options.read_only:
-                self._turns = tuple(
-                    opened.enter_context(Path(f"{options.path}-{name}").open("ab"))
-                    for name in ("next", "turn")
-                )
+                self._turn = opened.enter_context(Path(f"{options.path}-turn").open("ab"))
                 self._writer = opened.enter_context(closing(self._connect("rwc")))
                 self._share(self._writer)
                 with self.writing() as db:
@@ -152,7 +149,8 @@ class Ledger:
         """Write in one transaction: all of it is in the file afterwards, or nothing."""
         db = self._writer
         assert db is not None
-        with _turn(*self._turns):
+        assert self._turn is not None
+        with _turn(self._turn):
             self._see_that_it_is_the_same()
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -227,39 +225,27 @@ def _identity(path: Path) -> _Identity | None:
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(file: IO[bytes]) -> None:
+    @contextmanager
+    def _turn(file: IO[bytes]) -> Iterator[None]:
+        """Wait for this process's turn to write."""
         while True:
             with suppress(OSError):  # it gives up after ten seconds
                 file.seek(0)
                 msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-                return
-
-    def _unlock(file: IO[bytes]) -> None:
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+                break
+        try:
+            yield
+        finally:
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
 else:
     import fcntl
 
-    def _lock(file: IO[bytes]) -> None:
+    @contextmanager
+    def _turn(file: IO[bytes]) -> Iterator[None]:
+        """Wait for this process's turn to write; the kernel ends the turn of one that dies."""
         fcntl.flock(file, fcntl.LOCK_EX)
-
-    def _unlock(file: IO[bytes]) -> None:
-        fcntl.flock(file, fcntl.LOCK_UN)
-
-
-@contextmanager
-def _turn(coming: IO[bytes], turn: IO[bytes]) -> Iterator[None]:
-    """Wait for this process's turn to write; the kernel ends the turn of one that dies.
-
-    Only one waits for the turn itself, the others wait to be the next. So whoever has just had it
-    cannot have it again before the one that waits.
-    """
-    _lock(coming)
-    try:
-        _lock(turn)
-    finally:
-        _unlock(coming)
-    try:
-        yield
-    finally:
-        _unlock(turn)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)

@@ -98,10 +98,7 @@ def take_turns(url: str, name: str, start: int) -> None:
 
 
 def test_no_process_starves(tmp_path: Path) -> None:
-    """When the first of 4 processes has done its 200 commands, the others have had their turns.
-
-    The locks give turns one after another: whoever waited goes before whoever has just written.
-    """
+    """When the first of 4 processes has done its 200 commands, the others have had their turns."""
     url = f"sqlite:///{tmp_path}/budget.db"
     store = open_store(url)
     spawn = multiprocessing.get_context("fork")
@@ -206,7 +203,7 @@ def test_power_cuts(synchronous: str, tmp_path: Path) -> None:
         store.apply("s", OPENING)
         store.close()
         power = PowerCut(folder)
-        for path in [file, Path(f"{file}-turn"), Path(f"{file}-next")]:  # safe since it was closed
+        for path in [file, Path(f"{file}-turn")]:  # safe since it was closed
             with power._record.open("a") as record:
                 record.write(f"{path.stat().st_size} {path.stat().st_ino}\n")
         told = acknowledged(url, number, random.randrange(1, 60), power.environment)
