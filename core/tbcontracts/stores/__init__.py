@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tbcontracts.stores.base import Applied, Clock, Store, open_store
+from tbcontracts.stores.base import Applied, Capabilities, Clock, Store, open_store
 from tbcontracts.stores.memory import MemoryStore
 
-__all__ = ["Applied", "Clock", "MemoryStore", "Store", "open_store"]
+__all__ = ["Applied", "Capabilities", "Clock", "MemoryStore", "Store", "open_store"]

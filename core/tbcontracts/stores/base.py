@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from tbcontracts.books import Statement
 from tbcontracts.commands import Command, Reply
@@ -25,6 +25,19 @@ class Applied(NamedTuple):
     """What was written, oldest first."""
 
 
+class Capabilities(NamedTuple):
+    """What a store promises of its books; what none of them can, the documentation says."""
+
+    durability: Literal["none", "process", "power"]
+    """What an acknowledged command survives: not even the end of the process, the end of every
+    process, or a power cut too."""
+    cross_process: Literal["none", "host", "network"]
+    """Who may share the books: the threads of one process, the processes of a host, many hosts."""
+    witness: bool
+    """Whether the journal's numbers are the order in which commands took effect, so that what many
+    did at the same time can be replayed."""
+
+
 @runtime_checkable
 class Store(Protocol):
     """Keeps the books of many scopes; each command is one atomic step.
@@ -37,6 +50,11 @@ class Store(Protocol):
     """Whether commands never leave the host, so that an event loop may wait for them."""
     durable: bool
     """Whether the books outlive the process, and other processes may share them."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the store promises, as it was opened."""
+        ...
 
     def apply(self, scope: str, command: Command) -> Applied:
         """Carry out a command on a scope's books; a scope comes to be when it is first named."""

@@ -20,7 +20,7 @@ from tbcontracts.books import JOURNAL_ENTRIES_MAX, Books, Statement, state_of
 from tbcontracts.commands import Command, Reply
 from tbcontracts.events import JournalEntry
 from tbcontracts.rules import step
-from tbcontracts.stores.base import Applied, Clock
+from tbcontracts.stores.base import Applied, Capabilities, Clock
 from tbcontracts.stores.interrupted import answer_now, note_failure
 
 CLOSED_SCOPES_MAX = 1_000
@@ -51,6 +51,7 @@ class MemoryStore:
 
     in_process = True
     durable = False
+    capabilities = Capabilities(durability="none", cross_process="none", witness=True)
 
     def __init__(
         self, *, clock: Clock | None = None, journal_entries_max: int = JOURNAL_ENTRIES_MAX

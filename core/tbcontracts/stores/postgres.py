@@ -16,7 +16,7 @@ from tbcontracts.books import Statement
 from tbcontracts.commands import Command, Reply
 from tbcontracts.events import JournalEntry
 from tbcontracts.stores import postgres_plan as plans
-from tbcontracts.stores.base import Applied, Clock
+from tbcontracts.stores.base import Applied, Capabilities, Clock
 from tbcontracts.stores.postgres_access import Ledger
 from tbcontracts.stores.postgres_link import PostgresOptions
 from tbcontracts.stores.postgres_plan import Plan
@@ -40,6 +40,8 @@ class PostgresStore:
 
     in_process = False
     durable = True
+    # As the server is by default; `synchronous_commit=off` in the URL or there takes "power" away.
+    capabilities = Capabilities(durability="power", cross_process="network", witness=True)
 
     _pid: int
     _ledger: Ledger

@@ -14,14 +14,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from tbcontracts.books import Statement
 from tbcontracts.commands import Command, Reply
 from tbcontracts.errors import StoreError
 from tbcontracts.events import JournalEntry
 from tbcontracts.stores import rows
-from tbcontracts.stores.base import Applied, Clock
+from tbcontracts.stores.base import Applied, Capabilities, Clock
 from tbcontracts.stores.line import Clerks, Job, Line
 from tbcontracts.stores.rows import UNKNOWN, ScopeRows
 from tbcontracts.stores.sql import Statements
@@ -66,6 +66,14 @@ class SqliteStore:
     def from_url(cls, url: str, *, clock: Clock | None = None) -> SqliteStore:
         """Open the file that a URL names, `sqlite:///budget.db`; see `SqliteOptions.from_url`."""
         return cls(SqliteOptions.from_url(url), clock=clock)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the store promises, as it was opened."""
+        durability: Literal["process", "power"] = (
+            "power" if self._options.synchronous == "full" else "process"
+        )
+        return Capabilities(durability=durability, cross_process="host", witness=True)
 
     # --- commands ---------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ class SlowStore:
 
     in_process = False
     durable = False
+    capabilities = MemoryStore.capabilities
 
     def __init__(self) -> None:
         self._books = MemoryStore()
