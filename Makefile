@@ -38,8 +38,11 @@ check: $(VENV)/.dev ## Lint, types, layers, docs: what is fast comes first
 bench: $(VENV)/.dev ## Measure against what it replaces, as ratios within one run
 	$(BIN)/python -m tests.bench $(ARGS)
 
-soak: $(VENV)/.dev ## Run the long random tests
-	TBC_SOAK=1 $(BIN)/python -m pytest -n 2 --timeout=3600 tests/core/rules tests/core/stores $(ARGS)
+bench-stores: $(VENV)/.dev ## Measure the stores against what their databases do at least
+	$(BIN)/python -m tests.bench $(notdir $(basename $(wildcard tests/bench/rows/stores_*.py))) $(ARGS)
+
+soak: $(VENV)/.dev ## Run the long random tests, crashes and power cuts
+	TBC_SOAK=1 $(BIN)/python -m pytest -n 2 --timeout=7200 -rP tests/core/rules tests/core/stores $(ARGS)
 
 docs: $(DOCS_VENV)/.docs ## Build the documentation into docs/site
 	cd docs && ../$(DOCS_VENV)/bin/zensical build --clean --strict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,8 @@ def test_every_row_runs(row: str) -> None:
     """Each file of rows measures something, and says what, how much, and whether that is well."""
     run = bench("--tiny", row)
     assert run.returncode == 0, run.stderr
+    if "is not installed" in run.stderr and not os.environ.get("CI"):
+        pytest.skip(run.stderr)
     figures = [
         line for line in run.stdout.splitlines() if line[:7].strip().replace(".", "").isdigit()
     ]

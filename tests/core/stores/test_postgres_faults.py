@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
+from tests.core.stores.postgres_server import PostgresServer
 from tests.core.stores.proxy import Cut, Proxy
 
 from tbcontracts.commands import Charge, Command, Granted, Open, Posted, Reserve, Settle
@@ -25,9 +26,7 @@ from tbcontracts.stores import open_store, postgres_access, postgres_link
 from tbcontracts.stores.postgres import PostgresStore
 from tbcontracts.testing.audit import Audit
 from tbcontracts.testing.history import Recorder, check_history
-
-if TYPE_CHECKING:
-    from tests.core.stores.conftest import PostgresServer
+from tbcontracts.testing.strategies import Commands
 
 OPENING = Open((BudgetContract("a", max_tokens=10**9, min_reserve=0),))
 SCRIPT: tuple[Command, ...] = (
@@ -40,6 +39,8 @@ SCRIPT: tuple[Command, ...] = (
 NUMBERS = itertools.count()
 SOAK = bool(os.environ.get("TBC_SOAK"))
 CUTS = 10_000 if SOAK else 60
+COMMANDS = 6_250 if SOAK else 25  # of each of 16 threads
+SCOPES = 16 if SOAK else 4
 
 
 def fresh(prefix: str = "s") -> str:
@@ -498,6 +499,35 @@ def test_loops_and_threads_at_once(near: PostgresStore, connections: Connections
     assert consumed(near, scope) == 16 * sum(range(10))
     connections.check(near)
     assert len(connections.made) <= 8 + postgres_access.CLERKS_MOST
+
+
+def test_what_callers_did_to_many_scopes_is_replayed(near: PostgresStore) -> None:
+    """Random commands of 16 threads to any of the scopes: the reference gives the same answers."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")  # noqa: T201 - shown when it fails
+    scopes = [fresh("replayed") for _ in range(SCOPES)]
+    recorders = {scope: Recorder() for scope in scopes}
+    opening = Commands(random.Random(seed)).opening()
+
+    def give(scope: str, command: Command) -> None:
+        recorders[scope].record(command, lambda command: near.apply(scope, command))
+
+    def call(number: int) -> None:
+        chance = random.Random(f"{seed}-{number}")
+        makers = {scope: Commands(chance, f"{scope}-{number}-") for scope in scopes}
+        for _ in range(COMMANDS):
+            scope = chance.choice(scopes)
+            give(scope, makers[scope].next()[0])
+
+    for scope in scopes:
+        give(scope, opening)
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(call, range(16)))
+    assert sum(len(one.events) for one in recorders.values()) == SCOPES + 16 * COMMANDS
+    for scope, recorder in recorders.items():
+        statement = near.read(scope)
+        assert statement is not None
+        check_history(recorder.events, statement)
 
 
 def test_books_that_are_no_longer_kept(

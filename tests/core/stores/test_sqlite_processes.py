@@ -27,7 +27,7 @@ from tbcontracts.testing.strategies import Commands
 
 SOAK = bool(os.environ.get("TBC_SOAK"))
 PROCESSES, THREADS = 4, 4
-COMMANDS = 6_000 if SOAK else 40  # of each thread
+COMMANDS = 6_250 if SOAK else 40  # of each thread
 KILLS = 200 if SOAK else 8
 CUTS = 200 if SOAK else 20
 TURNS = 200
