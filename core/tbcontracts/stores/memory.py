@@ -51,7 +51,7 @@ class MemoryStore:
 
     in_process = True
     durable = False
-    capabilities = Capabilities(durability="none", cross_process="none", witness=True)
+    capabilities: Capabilities = Capabilities(durability="none", cross_process="none", witness=True)
 
     def __init__(
         self, *, clock: Clock | None = None, journal_entries_max: int = JOURNAL_ENTRIES_MAX

@@ -41,7 +41,9 @@ class PostgresStore:
     in_process = False
     durable = True
     # As the server is by default; `synchronous_commit=off` in the URL or there takes "power" away.
-    capabilities = Capabilities(durability="power", cross_process="network", witness=True)
+    capabilities: Capabilities = Capabilities(
+        durability="power", cross_process="network", witness=True
+    )
 
     _pid: int
     _ledger: Ledger

@@ -8,7 +8,7 @@ import threading
 from tbcontracts.books import Statement
 from tbcontracts.commands import Command, Reply
 from tbcontracts.events import JournalEntry
-from tbcontracts.stores.base import Applied
+from tbcontracts.stores.base import Applied, Capabilities
 from tbcontracts.stores.memory import MemoryStore
 
 _PATIENCE_S = 60.0
@@ -27,7 +27,7 @@ class SlowStore:
 
     in_process = False
     durable = False
-    capabilities = MemoryStore.capabilities
+    capabilities: Capabilities = MemoryStore.capabilities
 
     def __init__(self) -> None:
         self._books = MemoryStore()
