@@ -17,7 +17,7 @@ from tbcontracts.commands import Command, Reply
 from tbcontracts.events import JournalEntry
 from tbcontracts.stores import redis_link as link
 from tbcontracts.stores import redis_scripts as scripts
-from tbcontracts.stores.base import Applied, Clock
+from tbcontracts.stores.base import Applied, Capabilities, Clock
 from tbcontracts.stores.redis_access import Answer, Ledger, Seen, Steps
 from tbcontracts.stores.redis_options import RedisOptions
 
@@ -54,6 +54,12 @@ class RedisStore:
         self._options = options
         self._clock = clock
         self._begin(Seen(options.shown))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the store promises: as much as `ack` asks of the server."""
+        aof = self._options.ack == "aof"
+        return Capabilities("power" if aof else "process", cross_process="network", witness=True)
 
     @classmethod
     def from_url(cls, url: str, *, clock: Clock | None = None) -> RedisStore:

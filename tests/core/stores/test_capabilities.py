@@ -20,7 +20,7 @@ def test_a_file_is_as_safe_as_it_was_opened(
     store.close()
 
 
-@pytest.mark.parametrize("url", ["memory://", "sqlite", "postgresql"])
+@pytest.mark.parametrize("url", ["memory://", "sqlite", "postgresql", "redis"])
 def test_what_a_store_says_agrees_with_how_it_is_used(
     url: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> None:
@@ -29,6 +29,8 @@ def test_what_a_store_says_agrees_with_how_it_is_used(
         url = f"sqlite:///{tmp_path_factory.mktemp('ledger')}/budget.db"
     elif url == "postgresql":
         url = request.getfixturevalue("postgres_server")
+    elif url == "redis":
+        url = request.getfixturevalue("redis_server").url
     store = open_store(url)
     assert isinstance(store, Store)
     said = store.capabilities
