@@ -32,6 +32,7 @@ class Account:
         "finished",
         "held",
         "last_denial",
+        "owed",
         "tracked",
         "unmeasured",
     )
@@ -41,6 +42,7 @@ class Account:
         self.allocated = 0 if tracked else contract.max_tokens
         self.consumed = 0
         self.held = 0
+        self.owed = 0  # what a smaller contract could not take back; a larger one pays it first
         self.tracked = tracked  # no contract: a line of its own, outside P1 and P2
         self.finished = False
         self.confidence: float | None = None
@@ -222,6 +224,8 @@ class AccountView(NamedTuple):
     expired_holds: int
     finished: bool
     confidence: float | None
+    owed: int
+    """What a smaller contract could not take back of `allocated`; a larger one pays it first."""
 
     @property
     def remaining(self) -> int:
@@ -272,6 +276,7 @@ def view(account: Account) -> AccountView:
         expired_holds=account.expired_holds,
         finished=account.finished,
         confidence=account.confidence,
+        owed=account.owed,
     )
 
 

@@ -136,18 +136,23 @@ def finish(books: Books, command: Finish) -> Reply:
 
 
 def change_contract(books: Books, command: ChangeContract) -> Reply:
-    """Change an agent's terms; allocation moves by the difference, not below what is used."""
+    """Change an agent's terms; allocation moves by the difference, not below what is used.
+
+    What a smaller contract cannot take is owed, and a larger one pays it first: otherwise a change
+    and its reverse would make budget out of nothing.
+    """
     check_open(books, "changes of contracts")
     new = command.contract
     account = account_of(books, new.agent_name)
-    old = account.contract
-    used = account.consumed + account.held
-    wanted = account.allocated + new.max_tokens - old.max_tokens
-    # Allocation that an overdraft has passed already cannot fall, and must not rise by this.
-    floor = min(account.allocated, used)
-    difference = max(wanted, floor) - account.allocated
+    wanted = new.max_tokens - account.contract.max_tokens
+    if wanted > 0:
+        difference = max(0, wanted - account.owed)
+    else:
+        # What is used, held, lent or overdrawn cannot be taken.
+        difference = max(wanted, -max(0, account.remaining))
     check_total(books, difference, "this contract")
     account.contract = new
+    account.owed += difference - wanted
     account.allocated += difference
     books.total += difference
     changed(books, account)

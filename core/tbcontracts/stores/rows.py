@@ -190,6 +190,7 @@ def _account(row: Row) -> tuple[str, int, Account]:
         account.unmeasured,
         account.denials,
         account.expired_holds,
+        account.owed,
         account.confidence,
     ) = numbers
     account.buckets = list(codec.load(buckets))
@@ -212,6 +213,7 @@ def _account_row(scope_id: int, version: int, place: int, account: Account) -> R
         account.unmeasured,
         account.denials,
         account.expired_holds,
+        account.owed,
         account.confidence,
         codec.dump(account.buckets),
         None if account.last_denial is None else codec.dump(account.last_denial),

@@ -30,6 +30,7 @@ CREATE TABLE {schema}.account (
     unmeasured      BIGINT NOT NULL,
     denials         BIGINT NOT NULL,
     expired_holds   BIGINT NOT NULL,
+    owed            BIGINT NOT NULL,
     confidence      DOUBLE PRECISION,
     buckets_json    TEXT NOT NULL,
     denial_json     TEXT,

@@ -27,6 +27,7 @@ CREATE TABLE account (
     unmeasured      INTEGER NOT NULL,
     denials         INTEGER NOT NULL,
     expired_holds   INTEGER NOT NULL,
+    owed            INTEGER NOT NULL,  -- what a smaller contract could not take back
     confidence      REAL,
     buckets_json    TEXT NOT NULL,
     denial_json     TEXT,  -- the refusal that was the last thing written of the agent

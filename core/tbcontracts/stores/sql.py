@@ -27,6 +27,7 @@ _ACCOUNT = (
     "unmeasured",
     "denials",
     "expired_holds",
+    "owed",
     "confidence",
     "buckets_json",
     "denial_json",

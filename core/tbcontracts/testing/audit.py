@@ -22,6 +22,8 @@ class _Line:
     tracked: bool = True  # until a contract is opened
     priority: int = 1
     reserve: int = 0
+    most: int = 0
+    owed: int = 0
     allocated: int = 0
     consumed: int = 0
     held: int = 0
@@ -128,13 +130,20 @@ class Audit:
     def _terms(self, entry: JournalEntry, line: _Line) -> None:
         """Bring terms into force, and the budget that comes or goes with them."""
         line.priority, line.reserve = entry.facts["priority"], entry.facts["min_reserve"]
+        line.most = entry.facts["max_tokens"]
         line.allocated += entry.amount
         self.total += entry.amount
 
     def _contract_changed(self, entry: JournalEntry, line: _Line) -> None:
         falls_below = line.allocated + entry.amount < min(line.allocated, line.consumed + line.held)
         self._claim(not falls_below, "allocated fell below what is used")
+        before, wanted = line.owed, entry.facts["max_tokens"] - line.most
+        line.owed += entry.amount - wanted
+        self._claim(line.owed >= 0, f"more than {before} was paid of what is owed")
         self._terms(entry, line)
+        to_pay, to_take = wanted > 0 and line.owed > 0, line.remaining > 0
+        self._claim(not (to_pay and entry.amount > 0), "P1: a contract grew before it paid")
+        self._claim(line.owed <= before or not to_take, "a smaller contract left what is free")
 
     def _held(self, entry: JournalEntry, line: _Line) -> None:
         hold_id = self._new_hold(entry)

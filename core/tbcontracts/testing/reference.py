@@ -181,13 +181,13 @@ class Reference(ReferenceBooks):
         self.check_open()
         agent, new = self.find(command.contract.agent_name), command.contract
         least = min(agent.allocated, agent.consumed + agent.held)
-        wanted = agent.allocated + new.max_tokens - agent.contract.max_tokens
-        difference = max(wanted, least) - agent.allocated
-        self.add(difference)
-        agent.contract = new
-        agent.allocated += difference
+        more = new.max_tokens - agent.contract.max_tokens
+        paid = min(agent.owed, more) if more > 0 else min(0, agent.allocated + more - least)
+        self.add(more - paid)
+        agent.contract, agent.owed = new, agent.owed - paid
+        agent.allocated += more - paid
         self.tidy()
-        return Done(difference, self.write(agent))
+        return Done(more - paid, self.write(agent))
 
     def _confidence(self, command: commands.Confidence) -> Reply:
         agent = self.find(command.agent)

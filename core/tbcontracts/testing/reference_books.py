@@ -46,6 +46,7 @@ class Agent:
     unmeasured: int = 0
     denials: int = 0
     expired_holds: int = 0
+    owed: int = 0
     finished: bool = False
     confidence: float | None = None
     said: Any = None  # the refusal that was the last thing written of it

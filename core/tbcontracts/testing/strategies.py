@@ -64,7 +64,7 @@ class Commands:
             self.transfer,
             *[self.top_up] * 2,
             self.finish,
-            self.change_contract,
+            *[self.change_contract] * 2,
             self.confidence,
             self.refuse,
             self.open,
@@ -154,7 +154,7 @@ class Commands:
         """End an agent's work."""
         return commands.Finish(self._agent())
 
-    def change_contract(self) -> Command:
+    def change_contract(self) -> commands.ChangeContract:
         """Give an agent other terms."""
         return commands.ChangeContract(self._contract(self._agent()))
 
@@ -241,6 +241,7 @@ class AccountNumbers(NamedTuple):
     expired_holds: int
     finished: bool
     confidence: float | None
+    owed: int
 
 
 class Numbers(NamedTuple):

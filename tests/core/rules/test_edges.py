@@ -236,3 +236,42 @@ def test_a_finished_agent_gives_up_whatever_comes_to_it() -> None:
     assert isinstance(scope(Reserve("b", 110, "all of it")), Granted)
     with pytest.raises(TBCError):
         scope(Settle("h", "a", 11))
+
+
+def test_a_change_and_its_reverse_change_nothing() -> None:
+    """What a smaller contract could not take, because it was used, a larger one pays first."""
+    scope = Scope(a=1_000)
+    scope(Charge("a", 900))
+    changes = [scope(ChangeContract(BudgetContract("a", max_tokens=most))) for most in (100, 400)]
+    assert [change.amount for change in changes] == [-100, 0]  # type: ignore[union-attr]
+    scope(ChangeContract(BudgetContract("a", max_tokens=400, priority=7)))
+    assert scope.numbers("a") == (900, 900, 0)
+    scope(ChangeContract(BudgetContract("a", max_tokens=1_000)))
+    assert (scope.numbers("a"), scope.books.total) == ((1_000, 900, 0), 1_000)
+    scope(ChangeContract(BudgetContract("a", max_tokens=1_200)))
+    assert (scope.numbers("a"), scope.books.total) == ((1_200, 900, 0), 1_200)
+
+
+def test_what_was_lent_is_not_made_again() -> None:
+    """Lent to another agent, or in the pool since its agent finished."""
+    scope = Scope(a=1_000, b=0)
+    scope(Transfer("a", "b", 900))
+    scope(ChangeContract(BudgetContract("a", max_tokens=0)))
+    scope(ChangeContract(BudgetContract("a", max_tokens=1_000)))
+    assert (scope.numbers("a")[0], scope.numbers("b")[0]) == (100, 900)
+    scope(Finish("b"))
+    scope(Finish("a"))
+    scope(ChangeContract(BudgetContract("a", max_tokens=500)))
+    scope(ChangeContract(BudgetContract("a", max_tokens=1_000)))
+    assert (scope.books.pool, scope.books.total) == (1_000, 1_000)
+
+
+def test_new_budget_does_not_pay_what_is_owed() -> None:
+    """A top-up is the agent's whatever its terms were; only a larger contract pays."""
+    scope = Scope(a=1_000)
+    scope(Charge("a", 900))
+    scope(ChangeContract(BudgetContract("a", max_tokens=100)))
+    scope(TopUp("a", 50))
+    scope(ChangeContract(BudgetContract("a", max_tokens=100, priority=2)))
+    assert scope.numbers("a") == (950, 900, 0)
+    assert state_of(scope.books).accounts[0].owed == 800

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tbcontracts.books import Books, state_of
 from tbcontracts.commands import (
+    ChangeContract,
     Charge,
     Close,
     Command,
@@ -127,6 +128,23 @@ class InStep(RuleBasedStateMachine):
         self.carry_out(chance.choice(makers)())
 
     @rule(chance=CHANCE)
+    def change_and_back(self, chance: random.Random) -> None:
+        """Change an agent's terms and change them back: what was owed or free decides, no more."""
+        self.drawn.source = chance
+        command = self.make.change_contract()
+        account = self.books.accounts.get(command.contract.agent_name)
+        assume(account is not None and not account.tracked and not self.books.closed)
+        assert account is not None
+        before, contract = numbers_of(self.books), account.contract
+        smaller = command.contract.max_tokens <= contract.max_tokens
+        self.carry_out(command)
+        self.carry_out(ChangeContract(contract))
+        after = numbers_of(self.books)
+        assert after.total <= before.total or not smaller
+        if smaller and not before.accounts[contract.agent_name].owed:
+            assert after._replace(seq=before.seq) == before
+
+    @rule(chance=CHANCE)
     def blunder(self, chance: random.Random) -> None:
         """Give bad numbers: an error, and nothing on the books changes."""
         self.drawn.source = chance
@@ -227,11 +245,15 @@ class InStep(RuleBasedStateMachine):
         books = self.books
         allocated = sum(account.allocated for account in books.accounts.values())
         assert allocated + books.pool == books.total
+        promised = sum(one.contract.max_tokens for one in books.accounts.values())
+        owed = sum(account.owed for account in books.accounts.values())
+        added = sum(entry.amount for entry in books.journal if entry.kind == "topped_up")
+        assert books.total == promised + added + owed
         assert books.pool >= 0
         for name, account in books.accounts.items():
             mine = [hold for hold in books.holds.values() if hold.agent == name]
             assert account.held == sum(hold.amount for hold in mine if hold.status == "open")
-            assert min(account.allocated, account.consumed, account.held) >= 0
+            assert min(account.allocated, account.consumed, account.held, account.owed) >= 0
             assert 0 <= account.unmeasured <= account.consumed
         assert [entry.seq for entry in books.journal] == list(range(1, books.seq + 1))
         self.audit.compare(state_of(books))
