@@ -122,6 +122,8 @@ class ChangeContract(NamedTuple):
     """Put another contract in the place of the agent's."""
 
     contract: BudgetContract
+    was: BudgetContract | None = None
+    """Only if the agent's terms are still these; so nobody undoes what another has changed."""
 
 
 class Confidence(NamedTuple):

@@ -304,13 +304,6 @@ class Door:
             score = check_score(score, f"confidence of agent {name!r}")
         return commands.Confidence(self._known(name), score)
 
-    def _changed_contract(self, name: str, fields: Mapping[str, Any]) -> BudgetContract:
-        contract = self._engine.contract(check_name(name))
-        if "agent_name" in fields:
-            msg = f"Agent {contract.agent_name!r} keeps its name; only its terms are changed."
-            raise TypeError(msg)
-        return contract.changed(**fields)
-
     def _account(self, statement: Statement, name: str) -> AccountView:
         """Find an agent's account in a statement."""
         name = check_name(name)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
 
 from tbcontracts import attribution
 from tbcontracts.books import Statement
@@ -22,6 +24,7 @@ from tbcontracts.waiting import Lines
 
 _OPENED_MAX = 10_000
 _WARNED_MAX = 1_000
+_CHANGE_TRIES_MAX = 1_000
 _log = logging.getLogger("tbcontracts")
 
 
@@ -64,10 +67,57 @@ class Engine:
             raise ContractConflictError(msg, remedy=remedy)
         return known
 
-    def replace(self, contract: BudgetContract) -> None:
-        """Put a changed contract in the place of the one that is known."""
+    def change(self, scope: str, name: str, fields: Mapping[str, Any]) -> BudgetContract:
+        """Change an agent's contract in a scope, and for scopes that are opened later.
+
+        The scope's own contract is changed, whichever it has, and so is the one that is known here:
+        they may differ. If somebody else changes the scope's at the same time, it is read again.
+        """
+        for _ in range(_CHANGE_TRIES_MAX):
+            command = self._change(self.read(scope), name, fields)
+            with suppress(ContractConflictError):
+                self.apply(scope, command)
+                break
+        else:
+            raise _ever_changing(scope, name)
+        return self._changed(command, fields)
+
+    async def achange(self, scope: str, name: str, fields: Mapping[str, Any]) -> BudgetContract:
+        """Change an agent's contract, without blocking the event loop; see `change`."""
+        for _ in range(_CHANGE_TRIES_MAX):
+            command = self._change(await self.aread(scope), name, fields)
+            with suppress(ContractConflictError):
+                await self.aapply(scope, command)
+                break
+        else:
+            raise _ever_changing(scope, name)
+        return self._changed(command, fields)
+
+    def _change(self, books: Statement, name: str, fields: Mapping[str, Any]) -> ChangeContract:
+        """Return the command that changes an agent's contract on these books.
+
+        Raises:
+            TypeError: There is no such field, or a value has the wrong type.
+            ValueError: A value is out of range, there or with the contract that is known here.
+        """
+        if "agent_name" in fields:
+            msg = f"Agent {name!r} keeps its name; only its terms are changed."
+            raise TypeError(msg)
+        here = self.contract(name)
+        changed = here.changed(**fields)
+        was = next((one.contract for one in books.accounts if one.agent == name), None)
+        if was is None:
+            return ChangeContract(changed)
+        # What the books do not act on is this process's own, and may hold a function of it.
+        own = {field: getattr(here, field) for field in ("max_output_tokens", "on_exceeded")}
+        return ChangeContract(was.changed(**{**own, **fields}), was)
+
+    def _changed(self, command: ChangeContract, fields: Mapping[str, Any]) -> BudgetContract:
+        """Note a change that is on the books; return the scope's contract."""
+        name = command.contract.agent_name
         with self._lock:
-            self.contracts[contract.agent_name] = contract
+            self.contracts[name] = self.contracts[name].changed(**fields)
+        return command.contract
 
     def contract(self, name: str) -> BudgetContract:
         """Return an agent's contract.
@@ -239,3 +289,9 @@ class Engine:
         if applied.entries and self.listeners:
             self.listeners.tell(scope, applied.entries)
         return applied.reply
+
+
+def _ever_changing(scope: str, name: str) -> ContractConflictError:
+    """Return the error for a contract that others change faster than it can be read."""
+    msg = f"The contract of agent {name!r} in scope {scope!r} kept changing while it was read."
+    return ContractConflictError(msg, remedy="What helps: change it from one place at a time.")

@@ -151,7 +151,7 @@ class UnknownAgentError(TBCError, KeyError):
 
 
 class ContractConflictError(TBCError):
-    """An agent was registered twice with different contracts."""
+    """An agent has another contract already, or its contract was changed meanwhile."""
 
     code = "contract_conflict"
 

@@ -313,16 +313,14 @@ class BudgetManager(AsyncMethods):
     def change_contract(self, name: str, **fields: Any) -> BudgetContract:
         """Change an agent's contract, in this scope and for scopes opened later.
 
+        Only the fields that are named change, whatever else the scope's contract says.
         `allocated` moves by the difference of `max_tokens`, never below what is used or held.
 
         Raises:
             TypeError: There is no such field, or a value has the wrong type.
             ValueError: A value is out of range.
         """
-        contract = self._changed_contract(name, fields)
-        self._do(commands.ChangeContract(contract))
-        self._engine.replace(contract)
-        return contract
+        return self._engine.change(self.scope_name, self._known(name), fields)
 
     def report_confidence(self, name: str, score: float) -> None:
         """Say how good an agent's last answer was, 0..1; at its threshold the next hold is denied.

@@ -97,10 +97,7 @@ class AsyncMethods(Reading):
 
     async def achange_contract(self, name: str, **fields: Any) -> BudgetContract:
         """Change an agent's contract; see `BudgetManager.change_contract`."""
-        contract = self._changed_contract(name, fields)
-        await self._ado(commands.ChangeContract(contract))
-        self._engine.replace(contract)
-        return contract
+        return await self._engine.achange(self.scope_name, self._known(name), fields)
 
     async def areport_confidence(self, name: str, score: float) -> None:
         """Say how good an agent's last answer was; see `BudgetManager.report_confidence`."""

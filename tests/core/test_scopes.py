@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tbcontracts import BudgetExceededError, BudgetManager, TBCError
+from tbcontracts import (
+    BudgetContract,
+    BudgetExceededError,
+    BudgetManager,
+    ContractConflictError,
+    TBCError,
+)
+from tbcontracts.books import Statement
+from tbcontracts.commands import ChangeContract, Command
+from tbcontracts.stores.base import Applied
+from tbcontracts.stores.memory import MemoryStore
 
 
 def team(**settings: Any) -> BudgetManager:
@@ -89,6 +100,84 @@ def test_finishing_at_both_doors(door: str) -> None:
 # --- change_contract ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("door", ["sync", "async"])
+def test_a_change_is_one_of_the_contract_that_the_scope_has(door: str) -> None:
+    """Another scope's change adds nothing here; scopes opened later have both."""
+    manager = BudgetManager()
+    manager.register_agent("a", max_tokens=1_000)
+    manager.remaining("a")
+
+    def change(books: BudgetManager, **fields: int) -> BudgetContract:
+        if door == "sync":
+            return books.change_contract("a", **fields)
+        return asyncio.run(books.achange_contract("a", **fields))
+
+    change(manager.scope("x"), max_tokens=2_000)
+    assert change(manager, priority=2).terms == (2, 1_000, 100, None)
+    assert manager.remaining("a") == 1_000
+    assert manager.scope("x").accounts()["a"].contract == BudgetContract("a", 1, 2_000)
+    assert manager.scope("later").accounts()["a"].contract == BudgetContract("a", 2, 2_000)
+    assert manager.scope("later").remaining("a") == 2_000
+
+
+class InTheMiddle(MemoryStore):
+    """A memory store where somebody is quicker: between a reading and the change that follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quicker: list[Callable[[], object]] = []
+
+    def read(self, scope: str) -> Statement | None:
+        """Return the books, which then are no longer true."""
+        statement = super().read(scope)
+        while self.quicker:
+            self.quicker.pop()()
+        return statement
+
+
+@pytest.mark.parametrize("door", ["sync", "async"])
+def test_of_two_changes_at_once_neither_is_lost(door: str) -> None:
+    """Whoever comes second changes what the first has left, here and for scopes opened later."""
+    store = InTheMiddle()
+    manager, other = BudgetManager(store=store), BudgetManager(store=store)
+    for one in (manager, other):
+        one.register_agent("a", max_tokens=1_000)
+        one.remaining("a")
+    store.quicker.append(lambda: manager.change_contract("a", max_tokens=2_000))
+    store.quicker.append(lambda: other.change_contract("a", confidence_threshold=0.5))
+    if door == "sync":
+        changed = manager.change_contract("a", priority=3)
+    else:
+        changed = asyncio.run(manager.achange_contract("a", priority=3))
+    assert changed.terms == (3, 2_000, 200, 0.5)
+    assert manager.accounts()["a"].contract == changed
+    assert manager.contracts["a"].terms == (3, 2_000, 200, None)
+    assert manager.remaining("a") == 2_000
+
+
+def test_a_contract_that_never_stands_still_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After many tries the change is given up, and nothing of it stays."""
+    monkeypatch.setattr("tbcontracts.engine._CHANGE_TRIES_MAX", 3)
+    store = InTheMiddle()
+    manager, other = BudgetManager(store=store), BudgetManager(store=store)
+    for one in (manager, other):
+        one.register_agent("a", max_tokens=1_000)
+        one.remaining("a")
+    priorities = iter(range(2, 100))
+
+    def apply(scope: str, command: Command) -> Applied:
+        if isinstance(command, ChangeContract) and command.contract.max_tokens == 2_000:
+            terms = other.contracts["a"].changed(priority=next(priorities))
+            MemoryStore.apply(store, scope, ChangeContract(terms))
+        return MemoryStore.apply(store, scope, command)
+
+    store.apply = apply  # type: ignore[method-assign]
+    with pytest.raises(ContractConflictError, match="kept changing"):
+        manager.change_contract("a", max_tokens=2_000)
+    assert next(priorities) == 5
+    assert manager.contracts["a"].max_tokens == 1_000
+
+
 def test_a_smaller_budget_stops_at_what_is_used_and_held() -> None:
     """The difference leaves the books, and what is used or held does not."""
     manager = team()
@@ -110,7 +199,9 @@ def test_a_smaller_budget_does_not_forgive_an_overdraft() -> None:
     manager.change_contract("a", max_tokens=100)
     assert manager.report()["a"] == {"allocated": 1_000, "consumed": 1_500, "remaining": -500}
     manager.change_contract("a", max_tokens=900)
-    assert manager.remaining("a") == 300
+    assert manager.remaining("a") == -500
+    manager.change_contract("a", max_tokens=1_600)
+    assert manager.remaining("a") == 100
 
 
 def test_changed_terms_are_in_force_at_once() -> None:

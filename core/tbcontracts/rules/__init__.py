@@ -34,6 +34,7 @@ def step(books: Books, command: Command, now: float) -> Reply:
     Raises:
         UnknownAgentError: The command names an agent without a contract.
         HoldResolvedError: A hold was ended before, differently.
+        ContractConflictError: The contract to change is no longer the one that was read.
         IdempotencyConflictError: The key was used for something else.
         ScopeClosedError: The scope takes no more of this kind.
         TypeError: An amount is no whole number.

@@ -17,6 +17,7 @@ from tbcontracts.commands import (
     Transfer,
 )
 from tbcontracts.contract import BudgetContract
+from tbcontracts.errors import ContractConflictError
 from tbcontracts.events import Move
 from tbcontracts.rules.common import (
     account_of,
@@ -144,6 +145,12 @@ def change_contract(books: Books, command: ChangeContract) -> Reply:
     check_open(books, "changes of contracts")
     new = command.contract
     account = account_of(books, new.agent_name)
+    if command.was is not None and command.was.terms != account.contract.terms:
+        msg = (
+            f"The contract of agent {new.agent_name!r} was changed meanwhile: it has "
+            f"{account.contract.said}, not {command.was.said}. Nothing was changed now."
+        )
+        raise ContractConflictError(msg, remedy="What helps: read it again, then change it.")
     wanted = new.max_tokens - account.contract.max_tokens
     if wanted > 0:
         difference = max(0, wanted - account.owed)

@@ -178,8 +178,7 @@ class Reference(ReferenceBooks):
         return Done(rest, self.write(agent))
 
     def _changecontract(self, command: commands.ChangeContract) -> Reply:
-        self.check_open()
-        agent, new = self.find(command.contract.agent_name), command.contract
+        agent, new = self.to_change(command), command.contract
         least = min(agent.allocated, agent.consumed + agent.held)
         more = new.max_tokens - agent.contract.max_tokens
         paid = min(agent.owed, more) if more > 0 else min(0, agent.allocated + more - least)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tbcontracts import checks
-from tbcontracts.commands import Command, Confidence, Denied, Reply, Reserve
+from tbcontracts.commands import ChangeContract, Command, Confidence, Denied, Reply, Reserve
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import (
+    ContractConflictError,
     HoldResolvedError,
     IdempotencyConflictError,
     ScopeClosedError,
@@ -148,9 +149,7 @@ class ReferenceBooks:
 
     def remember(self, command: Command, reply: Reply) -> Reply:
         """Keep a reply for its key: a day or twice the hold's limit, a refusal for 10 minutes."""
-        key, keep_s = getattr(command, "key", None), DAY_S
-        if isinstance(command, Reserve):
-            keep_s = max(DAY_S, 2 * command.ttl_s)
+        key, keep_s = getattr(command, "key", None), max(DAY_S, 2 * getattr(command, "ttl_s", 0.0))
         if isinstance(reply, Denied):
             keep_s = 0.0 if getattr(command, "trial", False) else TEN_MINUTES_S
         if key is not None and keep_s:
@@ -181,6 +180,14 @@ class ReferenceBooks:
         """Refuse what a closed scope does not take."""
         if self.closed:
             raise ScopeClosedError
+
+    def to_change(self, command: ChangeContract) -> Agent:
+        """Return the agent whose terms are to be changed, if they are still those read before."""
+        self.check_open()
+        agent = self.find(command.contract.agent_name)
+        if command.was is not None and command.was.terms != agent.contract.terms:
+            raise ContractConflictError
+        return agent
 
     def gifts(self, taker: Agent, need: int) -> tuple[Moves, int, bool]:
         """Return who gives how much, what is still needed, and whether donors were too many."""

@@ -53,6 +53,7 @@ class Commands:
         self._choices = choices
         self._prefix = prefix
         self._holds: list[tuple[str, str]] = []
+        self._terms: dict[str, BudgetContract] = {}  # the last ones of each agent, perhaps in force
         # Holds and their ends come most often; the rest is what they meet.
         self._makers: list[Callable[[], Command]] = [
             *[self.reserve] * 8,
@@ -156,7 +157,9 @@ class Commands:
 
     def change_contract(self) -> commands.ChangeContract:
         """Give an agent other terms."""
-        return commands.ChangeContract(self._contract(self._agent()))
+        name = self._agent()
+        was = self._choices.choice((None, self._terms.get(name)))
+        return commands.ChangeContract(self._contract(name), was)
 
     def confidence(self) -> Command:
         """Report a score, at the threshold too, or forget it."""
@@ -212,13 +215,15 @@ class Commands:
     def _contract(self, name: str) -> BudgetContract:
         pick = self._choices.choice
         most = pick((0, 10, 20, 20, 40, 40, 60))
-        return BudgetContract(
+        contract = BudgetContract(
             name,
             priority=pick((1, 1, 2, 2, 3)),
             max_tokens=most,
             min_reserve=pick((None, 0, most // 2, most)),
             confidence_threshold=pick((None, None, 0.5)),
         )
+        self._terms[name] = contract
+        return contract
 
     def _often(self) -> bool:
         return self._choices.randint(0, 4) > 0

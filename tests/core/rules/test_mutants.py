@@ -352,6 +352,7 @@ MUTANTS = [
     Mutant("a contract pays an overdraft", "rules.administration", "-max(0, account.remaining)", "-account.remaining"),
     Mutant("new terms without their budget", "rules.administration", "    account.allocated += difference\n    books.total += difference\n", ""),
     Mutant("old terms stay", "rules.administration", "    account.contract = new\n", ""),
+    Mutant("a change undoes another one", "rules.administration", "command.was is not None and command.was.terms != account.contract.terms", "False"),
     Mutant("minting: what a change could not take is forgotten", "rules.administration", "    account.owed += difference - wanted\n", ""),
     Mutant("minting: a larger contract does not pay", "rules.administration", "max(0, wanted - account.owed)", "wanted"),
     Mutant("a score is not kept", "rules.administration", "    account.confidence = score\n", ""),
