@@ -163,7 +163,7 @@ class IdempotencyConflictError(TBCError):
 
 
 class HoldResolvedError(TBCError):
-    """A hold was to be resolved a second time, differently; nothing was posted."""
+    """A hold has ended already: it cannot end differently, nor may a call go out on it."""
 
     code = "hold_resolved"
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tbcontracts.abandoned import to_its_end
 from tbcontracts.checks import check_seconds
-from tbcontracts.commands import Command, Extend, Granted, Posted, Settle, Void
+from tbcontracts.commands import Command, Extend, Granted, Posted, Reserve, Settle, Void
 from tbcontracts.endings import Ending, how_it_ended
+from tbcontracts.errors import HoldResolvedError
 from tbcontracts.usage import Usage
 
 if TYPE_CHECKING:
@@ -23,6 +24,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _log = logging.getLogger("tbcontracts")
+
+
+@contextmanager
+def only_if_open(granted: Granted, command: Reserve) -> Iterator[None]:
+    """Say what it means that a hold which its key was granted before cannot be extended.
+
+    Raises:
+        HoldResolvedError: It has ended.
+    """
+    try:
+        yield
+    except HoldResolvedError as error:
+        msg = (
+            f"The key {command.key!r} was used before, for a hold of agent {granted.agent!r} that "
+            f"has ended or passed its limit since ({granted.hold_id!r}); no call may go out on it."
+        )
+        raise HoldResolvedError(msg, remedy="What helps: a new key for a new call.") from error
 
 
 class _HoldBase:

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from tbcontracts import commands
 from tbcontracts.calls import Call
 from tbcontracts.checks import check_name, check_wait
-from tbcontracts.commands import Command, Posted, Reply
+from tbcontracts.commands import Command, Granted, Posted, Reply
 from tbcontracts.compat import takes_agent_name
 from tbcontracts.contract import BudgetContract
 from tbcontracts.engine import Engine
 from tbcontracts.errors import ConfigurationError
-from tbcontracts.hold import Hold
+from tbcontracts.hold import Hold, only_if_open
 from tbcontracts.listeners import Listener
 from tbcontracts.manager_async import AsyncMethods
 from tbcontracts.settings import Settings, check_scope
@@ -200,7 +200,8 @@ class BudgetManager(AsyncMethods):
         Args:
             name: The agent.
             tokens: How much; granted whole or not at all.
-            key: The same key again returns the same hold, or the same refusal.
+            key: The same key again returns the same hold, whose limit then counts anew, or the
+                same refusal.
             ttl_s: After how many seconds the hold stops blocking budget if its owner vanished.
             wait_s: How many seconds to wait for budget at most; the most important agent is served
                 first. In an event loop only `areserve` can wait.
@@ -210,6 +211,7 @@ class BudgetManager(AsyncMethods):
 
         Raises:
             BudgetExceededError: It does not fit, even with pool and donors; nothing moved.
+            HoldResolvedError: The hold of this key has ended or expired: no call may go out on it.
             UnknownAgentError: The agent has no contract.
             TypeError: `tokens` is no whole number.
             ValueError: `tokens` is out of range.
@@ -358,7 +360,7 @@ class BudgetManager(AsyncMethods):
         scope = self.scope_name
         try:
             reply = self._asked(scope, command, wait_s)
-            granted = self.granted(reply, scope, command.sizing)
+            granted = self._open(self.granted(reply, scope, command.sizing), scope, command)
         except BaseException:
             if outer is not None:
                 outer.void()
@@ -366,6 +368,14 @@ class BudgetManager(AsyncMethods):
         hold = Hold(self, scope, command.amount, granted, note, outer)
         self._watch(hold, command.ttl_s)
         return hold
+
+    def _open(self, granted: Granted, scope: str, command: commands.Reserve) -> Granted:
+        """Return what was granted; what a key was granted before must be open still."""
+        if granted.hold_id == command.hold_id:
+            return granted
+        with only_if_open(granted, command):
+            self._engine.apply(scope, commands.Extend(granted.hold_id, command.ttl_s))
+        return granted._replace(expires_at=self._engine.store.now() + command.ttl_s)
 
     def _asked(self, scope: str, command: commands.Reserve, wait_s: float) -> Reply:
         """Ask for a hold, and wait for it where that was wished."""

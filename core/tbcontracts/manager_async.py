@@ -10,9 +10,9 @@ from tbcontracts import commands
 from tbcontracts.abandoned import ask_for, to_its_end
 from tbcontracts.calls import Call
 from tbcontracts.checks import check_name, check_wait
-from tbcontracts.commands import Command, Posted, Reply
+from tbcontracts.commands import Command, Granted, Posted, Reply
 from tbcontracts.contract import BudgetContract
-from tbcontracts.hold import AsyncHold, Hold
+from tbcontracts.hold import AsyncHold, Hold, only_if_open
 from tbcontracts.reading import Reading
 from tbcontracts.sizing import BEYOND, OUTGROWN, CallShape, Unbounded
 from tbcontracts.usage import Usage
@@ -131,7 +131,7 @@ class AsyncMethods(Reading):
         scope = self.scope_name
         try:
             reply = await self._aasked(scope, command, wait_s)
-            granted = self.granted(reply, scope, command.sizing)
+            granted = await self._aopen(self.granted(reply, scope, command.sizing), scope, command)
         except BaseException:
             if outer is not None:
                 await to_its_end(outer.avoid())
@@ -139,6 +139,14 @@ class AsyncMethods(Reading):
         hold = Hold(self._as_manager(), scope, command.amount, granted, note, outer)
         self._watch(hold, command.ttl_s)
         return hold
+
+    async def _aopen(self, granted: Granted, scope: str, command: commands.Reserve) -> Granted:
+        """Return what was granted; what a key was granted before must be open still."""
+        if granted.hold_id == command.hold_id:
+            return granted
+        with only_if_open(granted, command):
+            await self._engine.aapply(scope, commands.Extend(granted.hold_id, command.ttl_s))
+        return granted._replace(expires_at=self._engine.store.now() + command.ttl_s)
 
     async def _aasked(self, scope: str, command: commands.Reserve, wait_s: float) -> Reply:
         """Ask for a hold, and wait for it where that was wished."""
