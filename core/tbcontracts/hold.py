@@ -9,10 +9,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tbcontracts.abandoned import to_its_end
+from tbcontracts.books import Resolution
 from tbcontracts.checks import check_seconds
-from tbcontracts.commands import Command, Extend, Granted, Posted, Reserve, Settle, Void
+from tbcontracts.commands import Command, Extend, Granted, Posted, Reply, Reserve, Settle, Void
 from tbcontracts.endings import Ending, how_it_ended
 from tbcontracts.errors import HoldResolvedError
+from tbcontracts.rules.common import resolved_otherwise
 from tbcontracts.usage import Usage
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ def only_if_open(granted: Granted, command: Reserve) -> Iterator[None]:
             f"has ended or passed its limit since ({granted.hold_id!r}); no call may go out on it."
         )
         raise HoldResolvedError(msg, remedy="What helps: a new key for a new call.") from error
+
+
+_VOIDED = Resolution("voided")
 
 
 class _HoldBase:
@@ -115,6 +120,7 @@ class Hold(_HoldBase):
         self._manager = manager
         self._note = note
         self._resolved = False
+        self._ending: tuple[Resolution, Reply] | None = None  # for good, and the reply to it
         self._outer = outer  # the hold on the outer manager's agent, ended with this one
         self._more: list[Hold] = []  # what it grew by, ended with it
 
@@ -142,24 +148,28 @@ class Hold(_HoldBase):
         Raises:
             TBCError: The hold was ended before, differently.
         """
-        *parts, own = self._settlement(usage, final)
-        for hold, command in parts:
-            self._manager.apply_to(hold.scope, command)
-        reply = self._manager.apply_to(self.scope, own[1])
+        resolution, (*parts, own) = self._settlement(usage, final)
+        reply = self._first_reply(resolution)
+        if reply is None:
+            for hold, command in parts:
+                self._manager.apply_to(hold.scope, command)
+            reply = self._manager.apply_to(self.scope, own[1])
+            self._ended(resolution, reply, final=final)
         assert isinstance(reply, Posted)
-        self._ended()
         if self._outer is not None:
             self._outer.settle(usage, final=final)
         return reply
 
     async def asettle(self, usage: Usage | int, *, final: bool = True) -> Posted:
         """Replace the hold by what was used; see `settle`."""
-        *parts, own = self._settlement(usage, final)
-        for hold, command in parts:
-            await self._manager.aapply_to(hold.scope, command)
-        reply = await self._manager.aapply_to(self.scope, own[1])
+        resolution, (*parts, own) = self._settlement(usage, final)
+        reply = self._first_reply(resolution)
+        if reply is None:
+            for hold, command in parts:
+                await self._manager.aapply_to(hold.scope, command)
+            reply = await self._manager.aapply_to(self.scope, own[1])
+            self._ended(resolution, reply, final=final)
         assert isinstance(reply, Posted)
-        self._ended()
         if self._outer is not None:
             await self._outer.asettle(usage, final=final)
         return reply
@@ -170,17 +180,21 @@ class Hold(_HoldBase):
         Raises:
             TBCError: The hold was settled before.
         """
-        for hold in (*self._more, self):
-            self._manager.apply_to(hold.scope, hold._void_command())
-        self._ended()
+        if self._first_reply(_VOIDED) is None:
+            for more in self._more:
+                self._manager.apply_to(more.scope, more._void_command())
+            reply = self._manager.apply_to(self.scope, self._void_command())
+            self._ended(_VOIDED, reply)
         if self._outer is not None:
             self._outer.void()
 
     async def avoid(self) -> None:
         """Give the hold back; see `void`."""
-        for hold in (*self._more, self):
-            await self._manager.aapply_to(hold.scope, hold._void_command())
-        self._ended()
+        if self._first_reply(_VOIDED) is None:
+            for more in self._more:
+                await self._manager.aapply_to(more.scope, more._void_command())
+            reply = await self._manager.aapply_to(self.scope, self._void_command())
+            self._ended(_VOIDED, reply)
         if self._outer is not None:
             await self._outer.avoid()
 
@@ -209,17 +223,37 @@ class Hold(_HoldBase):
             self._outer._take_in(more._outer)
         more._outer = None
 
-    def _ended(self) -> None:
+    def _first_reply(self, resolution: Resolution) -> Reply | None:
+        """Return the reply to the ending of this hold, or None if it has not ended for good.
+
+        The hold itself knows: the books forget, and would take a second ending for a late one.
+
+        Raises:
+            HoldResolvedError: It was ended in another way.
+        """
+        if self._ending is None:
+            return None
+        done, reply = self._ending
+        if done != resolution:
+            raise resolved_otherwise(self.hold_id, self.agent_name, done, resolution)
+        return reply
+
+    def _ended(self, resolution: Resolution, reply: Reply, *, final: bool = True) -> None:
         for hold in (*self._more, self):
             hold._resolved = True
+        if final:
+            self._ending = resolution, reply
 
-    def _settlement(self, usage: Usage | int, final: bool) -> list[tuple[Hold, Command]]:
-        """Return the settlements of what the hold grew by, and its own at last.
+    def _settlement(
+        self, usage: Usage | int, final: bool
+    ) -> tuple[Resolution, list[tuple[Hold, Command]]]:
+        """Return how the hold ends: the settlements of what it grew by, and its own at last.
 
         Each takes at most its own size, and the last one the rest, so that nothing comes free in
         between. The buckets stand on the last one.
         """
         amount, buckets = self._manager.weighed(usage, f"The usage of agent {self.agent_name!r}")
+        resolution = Resolution("settled", amount)
         track = self.agent_name not in self._manager.contracts
         unmeasured = None if buckets is None or buckets.measured else Usage(measured=False)
         commands: list[tuple[Hold, Command]] = []
@@ -229,7 +263,7 @@ class Hold(_HoldBase):
             rest = (self.agent_name, part, unmeasured, self._note, final, track)
             commands.append((more, Settle(more.hold_id, *rest)))
         settle = Settle(self.hold_id, self.agent_name, amount, buckets, self._note, final, track)
-        return [*commands, (self, settle)]
+        return resolution, [*commands, (self, settle)]
 
     def _void_command(self) -> Void:
         return Void(self.hold_id, self._note)

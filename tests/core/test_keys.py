@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from tbcontracts import BudgetExceededError, BudgetManager
-from tbcontracts.commands import Granted
+from tbcontracts import BudgetExceededError, BudgetManager, Usage
+from tbcontracts.books import RESOLVED_HOLDS_MAX
+from tbcontracts.commands import Granted, Reserve, Void
 from tbcontracts.errors import HoldResolvedError
+from tbcontracts.ids import new_id
 
 both_doors = pytest.mark.parametrize("door", ["sync", "async"])
 
@@ -88,3 +90,54 @@ def test_an_open_hold_is_found_again_and_its_limit_counts_anew(
         reserve(door, manager, "a", 900)
     again.settle(5)
     assert manager.accounts()["a"].consumed == 5
+
+
+# --- holds that the books have forgotten ------------------------------------------------------------
+
+
+def end(door: str, hold: Any, how: str, *what: Any, **terms: Any) -> Any:
+    """End a hold at one of the two doors."""
+    if door == "sync":
+        return getattr(hold, how)(*what, **terms)
+    return asyncio.run(getattr(hold, f"a{how}")(*what, **terms))
+
+
+def forget(manager: BudgetManager) -> None:
+    """End so many other holds that the books forget the ones before."""
+    for _ in range(RESOLVED_HOLDS_MAX + 1):
+        manager.apply_to("default", Reserve("a", 0, hold_id := new_id()))
+        manager.apply_to("default", Void(hold_id))
+
+
+@both_doors
+def test_a_hold_knows_how_it_ended_when_the_books_have_forgotten(
+    manager: BudgetManager, door: str
+) -> None:
+    """The same ending is answered as at first, another one is an error; neither is posted."""
+    settled, voided = (reserve(door, manager, "a", 100) for _ in range(2))
+    first = end(door, settled, "settle", Usage(input_tokens=50))
+    end(door, voided, "void")
+    forget(manager)
+    assert end(door, settled, "settle", Usage(input_tokens=50)) == first
+    end(door, voided, "void")
+    for hold, how, what in (
+        (settled, "settle", (51,)),
+        (settled, "void", ()),
+        (voided, "settle", (5,)),
+    ):
+        with pytest.raises(HoldResolvedError, match=f"{hold.hold_id}.* before"):
+            end(door, hold, how, *what)
+    assert manager.accounts()["a"].consumed == 50
+
+
+@both_doors
+def test_an_estimate_for_now_is_no_ending(manager: BudgetManager, door: str) -> None:
+    """What is settled for now can be settled otherwise, and by the same amount for good."""
+    holds = [reserve(door, manager, "a", 100) for _ in range(3)]
+    for hold in holds:
+        end(door, hold, "settle", 40, final=False)
+    end(door, holds[0], "settle", 40)
+    end(door, holds[1], "settle", 30)
+    end(door, holds[2], "void")
+    account = manager.accounts()["a"]
+    assert (account.consumed, account.unmeasured, account.held) == (70, 0, 0)

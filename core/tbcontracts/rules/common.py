@@ -162,11 +162,18 @@ def resolved_before(hold: HoldRecord, resolution: Resolution) -> Reply | None:
     done, reply = hold.outcome
     if done == resolution:
         return reply
+    raise resolved_otherwise(hold.hold_id, hold.agent, done, resolution)
+
+
+def resolved_otherwise(
+    hold_id: str, agent: str, done: Resolution, resolution: Resolution
+) -> HoldResolvedError:
+    """Return the error for a hold that was ended in another way."""
     msg = (
-        f"The hold {hold.hold_id!r} of agent {hold.agent!r} was {done} before; "
+        f"The hold {hold_id!r} of agent {agent!r} was {done} before; "
         f"it cannot be {resolution} now. Nothing was posted."
     )
-    raise HoldResolvedError(msg, remedy="What helps: end each hold once.")
+    return HoldResolvedError(msg, remedy="What helps: end each hold once.")
 
 
 def charge_for_now(books: Books, hold: HoldRecord, amount: int) -> None:
