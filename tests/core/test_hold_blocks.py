@@ -24,9 +24,9 @@ def test_the_error_of_a_block_is_the_one_that_is_seen() -> None:
     """A hold that cannot be ended, or an error that cannot be looked at, hides nothing."""
     manager = BudgetManager()
     manager.register_agent("a", max_tokens=1_000)
-    with manager.reserve("a", 100, key="k") as hold:
-        hold.settle(50)
+    same = manager.reserve("a", 100, key="k")
     with pytest.raises(KeyError), manager.reserve("a", 100, key="k"):
+        same.settle(50)
         raise KeyError
     with pytest.raises(UserError), manager.reserve("a", 100):
         raise UserError

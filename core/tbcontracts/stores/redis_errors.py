@@ -14,6 +14,7 @@ from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import StoreError, TBCError
 from tbcontracts.rules import step
 from tbcontracts.rules.common import account_of, check_open, check_total, resolved_before
+from tbcontracts.stores import codec
 
 
 def error_of(command: Command, details: list[Any]) -> Exception:
@@ -69,6 +70,8 @@ def _prepare(code: str, command: Any, books: Books, facts: list[Any]) -> None:
         hold.status = "open" if code == "hold_exists" else facts[1] or "open"
         if code == "hold_exists" or facts[1]:
             books.holds[command.hold_id] = hold
+    elif code == "changed_meanwhile":
+        books.accounts[command.contract.agent_name] = Account(codec.load(facts[0]))
     elif code == "to_itself":
         books.accounts[command.taker] = Account(BudgetContract(command.taker, max_tokens=0))
 

@@ -204,7 +204,8 @@ def _open(command: commands.Open) -> Call:
 
 
 def _change_contract(command: commands.ChangeContract) -> Call:
-    return _keyed("change_contract", command, *_contract(command.contract))
+    was = () if command.was is None else _contract(command.was)
+    return _keyed("change_contract", command, *_contract(command.contract), *was)
 
 
 def _contract(contract: BudgetContract) -> tuple[Argument, ...]:
@@ -332,13 +333,13 @@ def _account(fields: list[Any]) -> AccountView:
     """Return an account from its record; `lua/common.lua` names the fields."""
     name, _, _, _, _, _, tracked, finished, *numbers = fields
     allocated, consumed, held, unmeasured, denials, expired, confidence, _, *rest = numbers
-    *buckets, contract, _ = rest
+    *buckets, contract, owed, _ = rest
     return AccountView._make(
         (
             name,
             None if tracked else codec.load(contract),
             *(allocated, consumed, held, unmeasured),
             *buckets,
-            *(denials, expired, finished, _number(confidence)),
+            *(denials, expired, finished, _number(confidence), owed),
         )
     )

@@ -1,5 +1,7 @@
--- ChangeContract: changes an agent's terms; allocation moves by the difference. The contract.
+-- ChangeContract: changes an agent's terms; allocation moves by the difference. The contract, and the
+-- one that the agent must have for it, if that was said.
 local contract = contract_at(FIRST)
+local was = ARGV[FIRST + CONTRACT_FIELDS] and contract_at(FIRST + CONTRACT_FIELDS)
 
 local earlier = replayed()
 if earlier then
@@ -12,16 +14,23 @@ local account = account_of(contract.name)
 if not account then
   return no_agent(contract.name)
 end
-local used = account[CONSUMED] + account[HELD]
-local wanted = account[ALLOCATED] + contract.most - account[MOST]
--- Allocation that an overdraft has passed already cannot fall, and must not rise by this.
-local floor = math.min(account[ALLOCATED], used)
-local difference = math.max(wanted, floor) - account[ALLOCATED]
+if was and not has_terms(account, was) then
+  return refuse('changed_meanwhile', account[TERMS])
+end
+local wanted = contract.most - account[MOST]
+local difference
+if wanted > 0 then
+  difference = math.max(0, wanted - account[OWED])
+else
+  -- What is used, held, lent or overdrawn cannot be taken.
+  difference = math.max(wanted, -math.max(0, remaining(account)))
+end
 local refused = too_much(difference, 'this contract')
 if refused then
   return refused
 end
 put_terms(account, contract)
+account[OWED] = account[OWED] + difference - wanted
 account[ALLOCATED] = account[ALLOCATED] + difference
 books[TOTAL] = books[TOTAL] + difference
 changed(account)

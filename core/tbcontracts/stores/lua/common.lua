@@ -33,7 +33,7 @@ local DAY_S, DENIAL_S, NOTE_S = 86400, 600, 60
 -- The fields of an account.
 local NAME, PLACE, PRIORITY, MOST, RESERVE, THRESHOLD, TRACKED, FINISHED = 1, 2, 3, 4, 5, 6, 7, 8
 local ALLOCATED, CONSUMED, HELD, UNMEASURED, DENIALS, EXPIRED = 9, 10, 11, 12, 13, 14
-local CONFIDENCE, SAID, BUCKET, TERMS, SCORE = 15, 16, 16, 22, 23
+local CONFIDENCE, SAID, BUCKET, TERMS, OWED, SCORE = 15, 16, 16, 22, 23, 24
 -- (five buckets stand at 17 to 21; SCORE is the account's place among the donors, as written)
 
 -- The fields of a hold.
@@ -189,7 +189,7 @@ local function account_of(name, track)
   end
   if track then
     return {
-      name, -1, 1, 0, 0, false, true, false, 0, 0, 0, 0, 0, 0, false, false, 0, 0, 0, 0, 0, '', false,
+      name, -1, 1, 0, 0, false, true, false, 0, 0, 0, 0, 0, 0, false, false, 0, 0, 0, 0, 0, '', 0, false,
     }
   end
   return nil

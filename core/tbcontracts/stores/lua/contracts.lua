@@ -21,6 +21,14 @@ local function put_terms(account, contract)
   account[THRESHOLD], account[TERMS] = contract.threshold, contract.terms
 end
 
+-- Whether an account has what the books decide by from this contract.
+local function has_terms(account, contract)
+  return account[PRIORITY] == contract.priority
+    and account[MOST] == contract.most
+    and account[RESERVE] == contract.reserve
+    and account[THRESHOLD] == contract.threshold
+end
+
 -- Refuses a budget whose sum would no longer be exact.
 local function too_much(more, what)
   if books[TOTAL] + more > TOTAL_MAX then
