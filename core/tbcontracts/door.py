@@ -30,7 +30,7 @@ from tbcontracts.engine import Engine
 from tbcontracts.errors import UnknownAgentError
 from tbcontracts.govern import AskFn, Governed
 from tbcontracts.heartbeat import MAX_CALL_S, TTL_S
-from tbcontracts.ids import new_id
+from tbcontracts.ids import new_id, outer_key
 from tbcontracts.listeners import Listener
 from tbcontracts.refusals import (
     overdrawn,
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from tbcontracts.calls import Call
-    from tbcontracts.hold import Hold
     from tbcontracts.manager import BudgetManager
     from tbcontracts.stores.base import Store
 
@@ -239,11 +238,6 @@ class Door:
         """
         return TTL_S if self._engine.store.durable else MAX_CALL_S
 
-    def _watch(self, hold: Hold, ttl_s: float) -> None:
-        """Put off the limit of a hold that has the usual one, for as long as its owner lives."""
-        if self._engine.store.durable and ttl_s == TTL_S:
-            self._engine.heartbeat.watch(hold)
-
     def _kept_back(self, name: str) -> int:
         """Return what a hold must leave: under "end" the reserve, for the call that finishes."""
         contract = self._engine.contracts.get(name)
@@ -254,16 +248,12 @@ class Door:
             keeps = contract.on_exceeded == "end"
         return contract.reserve if keeps else 0
 
-    def _outer_command(self, command: Reserve, outer: BudgetManager, agent: str) -> Reserve:
-        """Return the hold on an outer manager's agent that goes with a hold."""
-        return command._replace(
-            agent=agent,
-            hold_id=new_id(),
-            ttl_s=outer._hold_ttl_s if command.ttl_s == self._hold_ttl_s else command.ttl_s,
-            leave=0,
-            track=False,
-            enforcement=outer.settings.enforcement,
-        )
+    def _outer_charge(self, command: commands.Charge, agent: str) -> commands.Charge:
+        """Return the charge on an outer manager's agent that goes with a charge."""
+        key = command.key
+        if key is not None:
+            key = outer_key(key, self._engine.store, self.scope_name, agent)
+        return command._replace(agent=agent, key=key)
 
     def _charge_command(
         self, name: str, tokens_or_usage: int | Usage, note: str, key: str | None

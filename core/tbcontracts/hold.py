@@ -114,14 +114,13 @@ class Hold(_HoldBase):
         tokens: int,
         granted: Granted,
         note: str = "",
-        outer: Hold | None = None,
     ) -> None:
         super().__init__(scope, tokens, granted)
         self._manager = manager
         self._note = note
         self._resolved = False
         self._ending: tuple[Resolution, Reply] | None = None  # for good, and the reply to it
-        self._outer = outer  # the hold on the outer manager's agent, ended with this one
+        self._outer: Hold | None = None
         self._more: list[Hold] = []  # what it grew by, ended with it
 
     @property
@@ -215,6 +214,11 @@ class Hold(_HoldBase):
             await self._manager.aapply_to(hold.scope, hold._extend_command(ttl_s))
         if self._outer is not None:
             await self._outer.aextend(ttl_s)
+
+    def _go_with(self, outer: Hold | None) -> Self:
+        """Go with a hold on the outer manager's agent from now on: both end as one."""
+        self._outer = outer
+        return self
 
     def _take_in(self, more: Hold) -> None:
         """Grow by another hold of the same agent: from now on both end as one."""

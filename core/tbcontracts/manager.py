@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import copy
 import os
-import time
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tbcontracts import commands
 from tbcontracts.calls import Call
 from tbcontracts.checks import check_name, check_wait
-from tbcontracts.commands import Command, Granted, Posted, Reply
+from tbcontracts.commands import Command, Posted, Reply
 from tbcontracts.compat import takes_agent_name
 from tbcontracts.contract import BudgetContract
 from tbcontracts.engine import Engine
 from tbcontracts.errors import ConfigurationError
-from tbcontracts.hold import Hold, only_if_open
+from tbcontracts.hold import Hold
 from tbcontracts.listeners import Listener
 from tbcontracts.manager_async import AsyncMethods
 from tbcontracts.settings import Settings, check_scope
 from tbcontracts.sizing import BEYOND, OUTGROWN, CallShape, Unbounded
 from tbcontracts.stores.base import Clock, Store, open_store
 from tbcontracts.usage import Count, Usage
-from tbcontracts.waiting import wait_for
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -349,48 +346,11 @@ class BudgetManager(AsyncMethods):
         """Carry out a command in a given scope; for holds, which stay with theirs."""
         return self._engine.apply(scope, command)
 
-    def _hold(self, command: commands.Reserve, note: str = "", wait_s: float = 0) -> Hold:
-        """Place a hold, on the outer manager's books first."""
-        outer = None
-        if self._outer is not None:
-            parent, agent = self._outer
-            began = time.monotonic()
-            outer = parent._hold(self._outer_command(command, parent, agent), note, wait_s)
-            wait_s -= time.monotonic() - began
-        scope = self.scope_name
-        try:
-            reply = self._asked(scope, command, wait_s)
-            granted = self._open(self.granted(reply, scope, command.sizing), scope, command)
-        except BaseException:
-            if outer is not None:
-                outer.void()
-            raise
-        hold = Hold(self, scope, command.amount, granted, note, outer)
-        self._watch(hold, command.ttl_s)
-        return hold
-
-    def _open(self, granted: Granted, scope: str, command: commands.Reserve) -> Granted:
-        """Return what was granted; what a key was granted before must be open still."""
-        if granted.hold_id == command.hold_id:
-            return granted
-        with only_if_open(granted, command):
-            self._engine.apply(scope, commands.Extend(granted.hold_id, command.ttl_s))
-        return granted._replace(expires_at=self._engine.store.now() + command.ttl_s)
-
-    def _asked(self, scope: str, command: commands.Reserve, wait_s: float) -> Reply:
-        """Ask for a hold, and wait for it where that was wished."""
-        engine = self._engine
-        if wait_s <= 0:
-            return engine.apply(scope, command)
-        priority = engine.priority_of(command.agent)
-        ask = partial(engine.apply, scope)
-        return wait_for(engine.lines, scope, priority, command, wait_s, ask)
-
     def _post(self, command: commands.Charge) -> Posted:
         """Post a charge, without raising for the overdraft that it may leave."""
         if self._outer is not None:
             parent, agent = self._outer
-            parent._post(command._replace(agent=agent))
+            parent._post(self._outer_charge(command, agent))
         reply = self._engine.apply(self.scope_name, command)
         assert isinstance(reply, Posted)
         return reply

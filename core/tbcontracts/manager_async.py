@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from functools import partial
 from typing import Any
 
 from tbcontracts import commands
-from tbcontracts.abandoned import ask_for, to_its_end
 from tbcontracts.calls import Call
 from tbcontracts.checks import check_name, check_wait
-from tbcontracts.commands import Command, Granted, Posted, Reply
+from tbcontracts.commands import Command, Posted, Reply
 from tbcontracts.contract import BudgetContract
-from tbcontracts.hold import AsyncHold, Hold, only_if_open
-from tbcontracts.reading import Reading
+from tbcontracts.hold import AsyncHold, Hold
+from tbcontracts.placing import Placing
 from tbcontracts.sizing import BEYOND, OUTGROWN, CallShape, Unbounded
 from tbcontracts.usage import Usage
-from tbcontracts.waiting import await_for
 
 
-class AsyncMethods(Reading):
+class AsyncMethods(Placing):
     """The awaited twins of the manager's methods; each says what it does there."""
 
     async def areserve(
@@ -120,52 +116,11 @@ class AsyncMethods(Reading):
         """Carry out a command in a given scope; for holds, which stay with theirs."""
         return await self._engine.aapply(scope, command)
 
-    async def _ahold(self, command: commands.Reserve, note: str = "", wait_s: float = 0) -> Hold:
-        """Place a hold, on the outer manager's books first."""
-        outer = None
-        if self._outer is not None:
-            parent, agent = self._outer
-            began = time.monotonic()
-            outer = await parent._ahold(self._outer_command(command, parent, agent), note, wait_s)
-            wait_s -= time.monotonic() - began
-        scope = self.scope_name
-        try:
-            reply = await self._aasked(scope, command, wait_s)
-            granted = await self._aopen(self.granted(reply, scope, command.sizing), scope, command)
-        except BaseException:
-            if outer is not None:
-                await to_its_end(outer.avoid())
-            raise
-        hold = Hold(self._as_manager(), scope, command.amount, granted, note, outer)
-        self._watch(hold, command.ttl_s)
-        return hold
-
-    async def _aopen(self, granted: Granted, scope: str, command: commands.Reserve) -> Granted:
-        """Return what was granted; what a key was granted before must be open still."""
-        if granted.hold_id == command.hold_id:
-            return granted
-        with only_if_open(granted, command):
-            await self._engine.aapply(scope, commands.Extend(granted.hold_id, command.ttl_s))
-        return granted._replace(expires_at=self._engine.store.now() + command.ttl_s)
-
-    async def _aasked(self, scope: str, command: commands.Reserve, wait_s: float) -> Reply:
-        """Ask for a hold, and wait for it where that was wished."""
-        engine = self._engine
-        ask = partial(ask_for, engine.aapply, scope)
-        if not engine.store.durable and engine.store.in_process:
-            ask = partial(
-                engine.aapply, scope
-            )  # answers at once: nobody can be cancelled meanwhile
-        if wait_s <= 0:
-            return await ask(command)
-        priority = engine.priority_of(command.agent)
-        return await await_for(engine.lines, scope, priority, command, wait_s, ask)
-
     async def _apost(self, command: commands.Charge) -> Posted:
         """Post a charge, without raising for the overdraft that it may leave."""
         if self._outer is not None:
             parent, agent = self._outer
-            await parent._apost(command._replace(agent=agent))
+            await parent._apost(self._outer_charge(command, agent))
         reply = await self._engine.aapply(self.scope_name, command)
         assert isinstance(reply, Posted)
         return reply

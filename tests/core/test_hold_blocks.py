@@ -24,9 +24,9 @@ def test_the_error_of_a_block_is_the_one_that_is_seen() -> None:
     """A hold that cannot be ended, or an error that cannot be looked at, hides nothing."""
     manager = BudgetManager()
     manager.register_agent("a", max_tokens=1_000)
-    same = manager.reserve("a", 100, key="k")
-    with pytest.raises(KeyError), manager.reserve("a", 100, key="k"):
-        same.settle(50)
+    same, again = (manager.reserve("a", 100, key="k") for _ in range(2))
+    same.settle(50)
+    with pytest.raises(KeyError), again:
         raise KeyError
     with pytest.raises(UserError), manager.reserve("a", 100):
         raise UserError

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from tbcontracts import BudgetExceededError, BudgetManager, Usage
+from tbcontracts import BudgetExceededError, BudgetManager, IdempotencyConflictError, Usage
 from tbcontracts.books import RESOLVED_HOLDS_MAX
-from tbcontracts.commands import Granted, Reserve, Void
+from tbcontracts.commands import Granted, Reply, Reserve, Void
 from tbcontracts.errors import HoldResolvedError
 from tbcontracts.ids import new_id
+from tbcontracts.stores.memory import MemoryStore
 
 both_doors = pytest.mark.parametrize("door", ["sync", "async"])
 
@@ -92,7 +93,7 @@ def test_an_open_hold_is_found_again_and_its_limit_counts_anew(
     assert manager.accounts()["a"].consumed == 5
 
 
-# --- holds that the books have forgotten ------------------------------------------------------------
+# --- holds that the books have forgotten ----------------------------------------------------------
 
 
 def end(door: str, hold: Any, how: str, *what: Any, **terms: Any) -> Any:
@@ -141,3 +142,107 @@ def test_an_estimate_for_now_is_no_ending(manager: BudgetManager, door: str) -> 
     end(door, holds[2], "void")
     account = manager.accounts()["a"]
     assert (account.consumed, account.unmeasured, account.held) == (70, 0, 0)
+
+
+# --- managers within managers ---------------------------------------------------------------------
+
+
+def on_one_scope() -> tuple[BudgetManager, BudgetManager]:
+    """Return a manager and one within it whose books are the very same."""
+    store = MemoryStore()
+    team, crew = BudgetManager(store=store), BudgetManager(store=store)
+    team.register_agent("crew", max_tokens=1_000)
+    crew.register_agent("boss", max_tokens=500)
+    return team, crew.within(team, agent="crew")
+
+
+def record(door: str, manager: BudgetManager, *what: Any, **how: Any) -> Any:
+    """Charge at one of the two doors."""
+    if door == "sync":
+        return manager.record_usage(*what, **how)
+    return asyncio.run(manager.arecord_usage(*what, **how))
+
+
+@both_doors
+def test_a_key_is_good_for_both_books_also_where_they_are_the_same(door: str) -> None:
+    """A hold, a charge, and each of them again: one on each agent."""
+    team, crew = on_one_scope()
+    for _ in range(2):
+        hold = reserve(door, crew, "boss", 400, key="k")
+        record(door, crew, "boss", 30, key="charge")
+    assert (team.accounts()["crew"].held, crew.accounts()["boss"].held) == (400, 400)
+    end(door, hold, "settle", 70)
+    for account in (team.accounts()["crew"], crew.accounts()["boss"]):
+        assert (account.consumed, account.held) == (100, 0)
+    with pytest.raises(HoldResolvedError, match="'k'"):
+        reserve(door, crew, "boss", 400, key="k")
+    with pytest.raises(IdempotencyConflictError, match="'k'"):
+        reserve(door, crew, "boss", 401, key="k")
+    assert team.accounts()["crew"].held == 0
+
+
+@both_doors
+def test_a_key_that_was_refused_inside_stays_refused(door: str) -> None:
+    """It is given back outside and, once the refusal is forgotten, asked anew on both books."""
+    now = [1_000.0]
+    team, crew = (BudgetManager(clock=lambda: now[0]) for _ in range(2))
+    team.register_agent("crew", max_tokens=1_000)
+    crew.register_agent("boss", max_tokens=100)
+    crew = crew.within(team, agent="crew")
+    for _ in range(2):
+        with pytest.raises(BudgetExceededError, match="'boss'"):
+            reserve(door, crew, "boss", 200, key="k")
+        assert team.accounts()["crew"].held == 0
+        crew.top_up("boss", 50)
+    now[0] += 600
+    reserve(door, crew, "boss", 200, key="k")
+    assert (team.accounts()["crew"].held, crew.accounts()["boss"].held) == (200, 200)
+
+
+@both_doors
+@pytest.mark.parametrize("long", [False, True])
+def test_a_key_of_one_run_is_not_that_of_another(door: str, long: bool) -> None:
+    """Runs that count their steps alike each pay their own into the total above them."""
+    charged, held = ("é" * 100, "ö" * 100) if long else ("step 1", "step 2")
+    team = BudgetManager()
+    team.register_agent("crew", max_tokens=1_000)
+    for _ in range(2):
+        crew = BudgetManager()
+        crew.register_agent("boss", max_tokens=500)
+        crew = crew.within(team, agent="crew")
+        for books in (crew, crew.scope("other")):
+            for _ in range(2):
+                record(door, books, "boss", 10, key=charged)
+                reserve(door, books, "boss", 100, key=held)
+    account = team.accounts()["crew"]
+    assert (account.consumed, account.held) == (40, 400)
+
+
+class Quicker(MemoryStore):
+    """A memory store where somebody else asks with the same key in the meantime."""
+
+    other: Any = None
+
+    def resolve(self, scope: str, key: str) -> Reply | None:
+        """Return what came of a key, which then is no longer true."""
+        reply = super().resolve(scope, key)
+        if self.other is not None:
+            other, self.other = self.other, None
+            other()
+        return reply
+
+
+@both_doors
+def test_two_with_one_key_at_the_same_time_have_one_hold(door: str) -> None:
+    """Whoever comes second finds the first one's holds, on both books, and leaves none behind."""
+    store, holds = Quicker(), []
+    team, crew = BudgetManager(), BudgetManager(store=store)
+    team.register_agent("crew", max_tokens=1_000)
+    crew.register_agent("boss", max_tokens=500)
+    crew = crew.within(team, agent="crew")
+    store.other = lambda: holds.append(crew.reserve("boss", 300, key="k"))
+    holds.append(reserve(door, crew, "boss", 300, key="k"))
+    assert holds[0].hold_id == holds[1].hold_id
+    assert (team.accounts()["crew"].held, crew.accounts()["boss"].held) == (300, 300)
+    end(door, holds[1], "settle", 20)
+    assert (team.accounts()["crew"].held, team.accounts()["crew"].consumed) == (0, 20)
