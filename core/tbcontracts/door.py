@@ -7,7 +7,7 @@ they wait for the store.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from types import MappingProxyType
@@ -31,7 +31,6 @@ from tbcontracts.errors import UnknownAgentError
 from tbcontracts.govern import AskFn, Governed
 from tbcontracts.heartbeat import MAX_CALL_S, TTL_S
 from tbcontracts.ids import new_id, outer_key
-from tbcontracts.listeners import Listener
 from tbcontracts.refusals import (
     overdrawn,
     refusal,
@@ -169,20 +168,6 @@ class Door:
         """
         return attribution.keeping_reserve(self._engine, self._known(name), keep=True)
 
-    def add_listener(self, listener: Listener) -> Callable[[], None]:
-        """Have a function called with (scope, journal entry) for everything that happens.
-
-        It runs on a thread of its own, after the fact; it can neither break nor delay a call.
-
-        Returns:
-            A function that takes the listener away again.
-        """
-        return self._engine.add_listener(listener)
-
-    def flush_listeners(self, timeout_s: float | None = None) -> bool:
-        """Wait until the listeners heard all that happened so far; return whether they did."""
-        return self._engine.listeners.flush(timeout_s)
-
     def _as_manager(self) -> BudgetManager:
         """Return this as the manager that it is; there are no other doors."""
         return cast("BudgetManager", self)
@@ -273,16 +258,24 @@ class Door:
         assert isinstance(reply, Granted)
         return reply
 
-    def _uncovered(self, posted: Posted) -> Posted:
-        """Return a charge that was covered.
+    def _outwards(self) -> Iterator[BudgetManager]:
+        """Yield this manager, the one that it is within, and so on."""
+        manager: BudgetManager | None = self._as_manager()
+        while manager is not None:
+            yield manager
+            manager = None if manager._outer is None else manager._outer[0]
+
+    def _all_covered(self, posted: Sequence[Posted]) -> Posted:
+        """Return the first of what was posted, here and outwards, where all of it was covered.
 
         Raises:
-            BudgetExceededError: It was posted, and left an overdraft. In observe mode it is not
-                raised.
+            BudgetExceededError: It was posted, and left an overdraft; the innermost is named. The
+                one of a manager in observe mode is not raised.
         """
-        if not posted.overdraft or self.settings.enforcement == "observe":
-            return posted
-        raise overdrawn(posted, self.scope_name)
+        for manager, one in zip(self._outwards(), posted, strict=True):
+            if one.overdraft and manager.settings.enforcement != "observe":
+                raise overdrawn(one, manager.scope_name)
+        return posted[0]
 
     def _top_up_command(self, name: str | None, tokens: int, key: str | None) -> commands.TopUp:
         agent = None if name is None else self._known(name)

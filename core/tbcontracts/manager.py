@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tbcontracts import commands
@@ -176,13 +176,6 @@ class BudgetManager(AsyncMethods):
         view._outer = (parent, name)
         return view
 
-    def _outwards(self) -> Iterator[BudgetManager]:
-        """Yield this manager, the one that it is within, and so on."""
-        manager: BudgetManager | None = self
-        while manager is not None:
-            yield manager
-            manager = None if manager._outer is None else manager._outer[0]
-
     def reserve(
         self,
         name: str,
@@ -236,7 +229,8 @@ class BudgetManager(AsyncMethods):
             key: The same key again posts nothing and returns the first reply.
 
         Raises:
-            BudgetExceededError: It was posted, and an overdraft is left.
+            BudgetExceededError: It was posted, and an overdraft is left, here or on the books of a
+                manager that this one is within; the error names agent and scope.
             UnknownAgentError: The agent has no contract; nothing was posted.
         """
         command = self._charge_command(name, tokens_or_usage, note, key)
@@ -244,7 +238,7 @@ class BudgetManager(AsyncMethods):
         posted = self._post(command)
         if scored is not None:
             self._do(scored)
-        return self._uncovered(posted)
+        return self._all_covered(posted)
 
     def begin_call(
         self, agent: str | None, shape: CallShape, *, note: str = "", apart: bool = False
@@ -346,14 +340,15 @@ class BudgetManager(AsyncMethods):
         """Carry out a command in a given scope; for holds, which stay with theirs."""
         return self._engine.apply(scope, command)
 
-    def _post(self, command: commands.Charge) -> Posted:
-        """Post a charge, without raising for the overdraft that it may leave."""
+    def _post(self, command: commands.Charge) -> list[Posted]:
+        """Post a charge, without raising for an overdraft; return what each of the books says."""
+        outer = []
         if self._outer is not None:
             parent, agent = self._outer
-            parent._post(self._outer_charge(command, agent))
+            outer = parent._post(self._outer_charge(command, agent))
         reply = self._engine.apply(self.scope_name, command)
         assert isinstance(reply, Posted)
-        return reply
+        return [reply, *outer]
 
     def _do(self, command: Command) -> int:
         """Carry out a command whose reply is a number."""

@@ -46,7 +46,7 @@ class AsyncMethods(Placing):
         posted = await self._apost(command)
         if scored is not None:
             await self._ado(scored)
-        return self._uncovered(posted)
+        return self._all_covered(posted)
 
     async def abegin_call(
         self, agent: str | None, shape: CallShape, *, note: str = "", apart: bool = False
@@ -116,14 +116,15 @@ class AsyncMethods(Placing):
         """Carry out a command in a given scope; for holds, which stay with theirs."""
         return await self._engine.aapply(scope, command)
 
-    async def _apost(self, command: commands.Charge) -> Posted:
-        """Post a charge, without raising for the overdraft that it may leave."""
+    async def _apost(self, command: commands.Charge) -> list[Posted]:
+        """Post a charge, without raising for an overdraft; return what each of the books says."""
+        outer = []
         if self._outer is not None:
             parent, agent = self._outer
-            await parent._apost(self._outer_charge(command, agent))
+            outer = await parent._apost(self._outer_charge(command, agent))
         reply = await self._engine.aapply(self.scope_name, command)
         assert isinstance(reply, Posted)
-        return reply
+        return [reply, *outer]
 
     async def _ado(self, command: Command) -> int:
         """Carry out a command whose reply is a number."""

@@ -1,8 +1,9 @@
-"""What can be read off the books, at once and awaited."""
+"""What can be read off the books, at once and awaited, and who is told of what is written there."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TextIO
 
 from tbcontracts.books import AccountView, Statement
@@ -10,11 +11,12 @@ from tbcontracts.checks import check_amount
 from tbcontracts.compat import LedgerView, takes_agent_name
 from tbcontracts.door_calls import CallDoor
 from tbcontracts.events import JournalEntry
+from tbcontracts.listeners import Listener
 from tbcontracts.statement import print_statement
 
 
 class Reading(CallDoor):
-    """The methods of the manager that change nothing."""
+    """The methods of the manager that change nothing on the books."""
 
     @takes_agent_name
     def remaining(self, name: str) -> int:
@@ -53,6 +55,20 @@ class Reading(CallDoor):
     def print_report(self, file: TextIO | None = None) -> None:
         """Print who spent what, who gave to whom, and what was refused."""
         print_statement(self.statement(), self.journal(), self.scope_name, file or sys.stdout)
+
+    def add_listener(self, listener: Listener) -> Callable[[], None]:
+        """Have a function called with (scope, journal entry) for everything that happens.
+
+        It runs on a thread of its own, after the fact; it can neither break nor delay a call.
+
+        Returns:
+            A function that takes the listener away again.
+        """
+        return self._engine.add_listener(listener)
+
+    def flush_listeners(self, timeout_s: float | None = None) -> bool:
+        """Wait until the listeners heard all that happened so far; return whether they did."""
+        return self._engine.listeners.flush(timeout_s)
 
     async def aremaining(self, name: str) -> int:
         """Return what an agent may still spend; see `BudgetManager.remaining`."""

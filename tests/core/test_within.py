@@ -203,3 +203,33 @@ def test_the_month_ends_while_a_hold_is_open() -> None:
     assert consumed == [300, 7]
     consumed = [bot.scope(f"bot/{day}").accounts()["boss"].consumed for day in ("31", "01")]
     assert consumed == [300, 7]
+
+
+def charge(door: str, manager: BudgetManager, agent: str, tokens: int) -> Any:
+    """Charge at one of the two doors."""
+    if door == "sync":
+        return manager.record_usage(agent, tokens)
+    return asyncio.run(manager.arecord_usage(agent, tokens))
+
+
+@pytest.mark.parametrize("door", ["sync", "async"])
+def test_an_overdraft_outside_is_told(door: str) -> None:
+    """It names the outer agent and its scope; where both are overdrawn, the inner one."""
+    year = BudgetManager(scope="year")
+    year.register_agent("all", max_tokens=100)
+    month = BudgetManager(scope="month", enforcement="observe")
+    month.register_agent("bots", max_tokens=50)
+    bot = BudgetManager()
+    bot.register_agent("w", max_tokens=600)
+    bot = bot.within(month.within(year, agent="all"), agent="bots")
+
+    with pytest.raises(BudgetExceededError) as told:
+        charge(door, bot, "w", 500)
+    assert (told.value.agent_name, told.value.scope) == ("all", "year")
+    assert (told.value.code, told.value.lacking) == ("overdraft", 400)
+    assert [one.accounts()[name].consumed for one, name in ((bot, "w"), (year, "all"))] == [500] * 2
+
+    with pytest.raises(BudgetExceededError) as told:
+        charge(door, bot, "w", 200)
+    assert (told.value.agent_name, told.value.scope) == ("w", "default")
+    assert year.accounts()["all"].consumed == 700
