@@ -14,6 +14,10 @@ NAME_BYTES_MAX = 200
 NOTE_CHARACTERS_MAX = 200
 _SHOWN_MAX = 60
 _SHOWN_BITS_MAX = 128
+_DIGITS_PER_BIT = math.log10(2)
+# They make a report's line read otherwise than it is written; joiners within emoji do not.
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_CONTROLS = ("Cc", "Cs", "Zl", "Zp")
 
 
 def check_amount(value: Any, what: str, *, minimum: int = 0, maximum: int = AMOUNT_MAX) -> int:
@@ -45,7 +49,7 @@ def _whole(value: Any, what: str) -> int:
             raise ValueError(msg)
         return int(value)
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        msg = f"{what} must be a whole number, not {type(value).__name__} ({_shown(value)})."
+        msg = f"{what} must be a whole number, not {type(value).__name__} ({shown(value)})."
         raise TypeError(msg)
     return operator.index(value)
 
@@ -59,10 +63,10 @@ def check_score(value: Any, what: str) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         kind = type(value).__name__
-        msg = f"{what} must be a number between 0 and 1, not {kind} ({_shown(value)})."
+        msg = f"{what} must be a number between 0 and 1, not {kind} ({shown(value)})."
         raise TypeError(msg)
     if not 0 <= value <= 1:  # NaN fails this too
-        msg = f"{what} must be between 0 and 1, not {value!r}."
+        msg = f"{what} must be between 0 and 1, not {shown(value)}."
         raise ValueError(msg)
     return float(value)
 
@@ -75,12 +79,16 @@ def check_seconds(value: Any, what: str) -> float:
         ValueError: It is NaN, infinite, zero or negative.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        msg = f"{what} must be a number of seconds, not {type(value).__name__} ({_shown(value)})."
+        msg = f"{what} must be a number of seconds, not {type(value).__name__} ({shown(value)})."
         raise TypeError(msg)
-    if not math.isfinite(value) or value <= 0:
-        msg = f"{what} must be a positive number of seconds, not {value!r}."
+    try:
+        seconds = float(value)
+    except OverflowError:  # an int that no float is large enough for
+        seconds = math.inf
+    if not math.isfinite(seconds) or seconds <= 0:
+        msg = f"{what} must be a positive number of seconds, not {shown(value)}."
         raise ValueError(msg)
-    return float(value)
+    return seconds
 
 
 def check_wait(value: Any) -> float:
@@ -100,23 +108,24 @@ def check_name(value: Any, what: str = "agent name") -> str:
 
     Raises:
         TypeError: It is not text.
-        ValueError: It is empty, longer than 200 UTF-8 bytes, or has control characters.
+        ValueError: It is empty, longer than 200 UTF-8 bytes, or has control characters, those that
+            end lines or turn text around among them.
     """
     if not isinstance(value, str):
-        msg = f"The {what} must be text, not {type(value).__name__} ({_shown(value)})."
+        msg = f"The {what} must be text, not {type(value).__name__} ({shown(value)})."
         raise TypeError(msg)
     if value.isascii() and value.isprintable():
         name = value.strip()  # the common case: NFC changes nothing, nothing is a control character
     else:
         name = unicodedata.normalize("NFC", value).strip()
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-            msg = f"The {what} must not hold control characters: {_shown(value)}."
+        if any(_is_control(character) for character in name):
+            msg = f"The {what} must not hold control characters: {shown(value)}."
             raise ValueError(msg)
     if not name:
         msg = f"The {what} must not be empty."
         raise ValueError(msg)
     if len(name) > NAME_BYTES_MAX // 4 and len(name.encode()) > NAME_BYTES_MAX:
-        msg = f"The {what} must have at most {NAME_BYTES_MAX} UTF-8 bytes: {_shown(value)}."
+        msg = f"The {what} must have at most {NAME_BYTES_MAX} UTF-8 bytes: {shown(value)}."
         raise ValueError(msg)
     return name
 
@@ -131,12 +140,32 @@ def check_key(value: Any) -> str | None:
     return None if value is None else check_name(value, "key")
 
 
+def printable(text: str) -> str:
+    """Return a name as it can be printed: what other programs wrote has not passed `check_name`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode() if _is_control(character) else character
+        for character in text
+    )
+
+
+def _is_control(character: str) -> bool:
+    """Return whether a character ends lines, turns text around, or is none."""
+    return character in _REORDERING or unicodedata.category(character) in _CONTROLS
+
+
 def cut_note(note: object) -> str:
     """Return a note of at most 200 characters: it is the user's words, and no place for prompts."""
     return str(note)[:NOTE_CHARACTERS_MAX]
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Show a bad value in an error, short enough not to carry a prompt along."""
-    text = repr(value)
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS_MAX:
+        return f"a number of some {int(value.bit_length() * _DIGITS_PER_BIT) + 1:,} digits"
+    try:
+        text = repr(value)
+    except Exception:  # it is the user's, or holds a number that Python does not write out
+        return f"{type(value).__name__} that cannot be shown"
     return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}..."

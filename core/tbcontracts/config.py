@@ -37,7 +37,14 @@ Source = str | os.PathLike[str] | Mapping[str, Any]
 
 _SHOWN_MAX = 60
 _WORD, _TABLE = "<word>", "<table>"
-_SAID = {"int_type": "must be a whole number", "model_type": "must be a table of keys"}
+_TABLE_OF_KEYS = "must be a table of keys"
+_SAID = {
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "string_type": "must be text",
+    "dict_type": _TABLE_OF_KEYS,
+    "model_type": _TABLE_OF_KEYS,
+}
 """Where pydantic's words speak of Python and not of a file."""
 
 
@@ -210,7 +217,7 @@ def _content(source: Source) -> tuple[str, Mapping[str, Any]]:
         msg = f"{path} has no ending that says its format."
         raise ConfigurationError(msg, remedy=f"What helps: one of {', '.join(_PARSERS)}.")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark in front
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         msg = f"{path} cannot be read: {reason}."
@@ -220,7 +227,7 @@ def _content(source: Source) -> tuple[str, Mapping[str, Any]]:
     except ValueError as error:
         raise _wrong(str(path), [" ".join(str(error).split())]) from None
     if not isinstance(content, Mapping):
-        raise _wrong(str(path), [f"It holds a {type(content).__name__}, not a table of keys."])
+        raise _wrong(str(path), [f"It holds {_shown(content)}, not a table of keys."])
     return str(path), content
 
 
@@ -245,12 +252,13 @@ def _parse_yaml(text: str) -> Any:
         msg = 'YAML files need pyyaml. What helps: pip install "tbcontracts[yaml]", or a TOML file.'
         raise ImportError(msg, name="yaml") from error
     try:
-        return yaml.safe_load(text)
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (at line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         msg = f"{getattr(error, 'problem', None) or error}{where}"
         raise ValueError(msg) from None
+    return {} if content is None else content  # an empty file, as an empty TOML file is
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {

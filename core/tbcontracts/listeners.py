@@ -2,6 +2,9 @@
 
 They can neither break nor delay a call: an error of a listener is logged, and one that falls too
 far behind loses entries, which are counted.
+
+The thread keeps nobody alive: what waits for it refers to the listeners, and so they live until
+they have heard it; while nothing waits, it refers to nothing. It ends with the listeners.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ import atexit
 import logging
 import queue
 import threading
+import time
+import weakref
 from collections.abc import Callable
 
 from tbcontracts.events import JournalEntry
@@ -19,7 +24,13 @@ Listener = Callable[[str, JournalEntry], object]
 
 WAITING_MAX = 10_000
 _EXIT_WAIT_S = 2.0
+_BEHIND = (
+    "Listeners are too slow: they lose entries, the first of scope %r. The books are not touched; "
+    "manager.listener_entries_dropped counts. What helps: a listener that hands its work on."
+)
 _log = logging.getLogger("tbcontracts")
+_all: weakref.WeakSet[Listeners] = weakref.WeakSet()
+_all_lock = threading.RLock()  # a finalizer may come back here on the same thread
 
 
 class Listeners:
@@ -27,13 +38,13 @@ class Listeners:
 
     def __init__(self) -> None:
         self._listeners: tuple[Listener, ...] = ()
-        self._waiting: queue.SimpleQueue[tuple[str, JournalEntry] | threading.Event] = (
-            queue.SimpleQueue()
-        )
+        self._waiting: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
         self._lock = threading.RLock()  # a finalizer may come back here on the same thread
         self._thread: threading.Thread | None = None
         self.dropped = 0
         """Entries that were not told because listeners fell behind."""
+        # The None ends the thread. Nothing of this at exit: what waits then is still to be heard.
+        weakref.finalize(self, self._waiting.put, None).atexit = False
 
     def __bool__(self) -> bool:
         """Return whether anybody listens."""
@@ -53,8 +64,8 @@ class Listeners:
             raise TypeError(msg)
         with self._lock:
             self._listeners = (*self._listeners, listener)
-            if len(self._listeners) == 1:
-                atexit.register(self.flush, _EXIT_WAIT_S)
+        with _all_lock:
+            _all.add(self)
 
         def remove() -> None:
             with self._lock:
@@ -68,10 +79,12 @@ class Listeners:
     def tell(self, scope: str, entries: tuple[JournalEntry, ...]) -> None:
         """Pass entries on; returns at once."""
         if self._waiting.qsize() > WAITING_MAX:
+            if not self.dropped:
+                _log.warning(_BEHIND, scope)
             self.dropped += len(entries)
             return
         for entry in entries:
-            self._waiting.put((scope, entry))
+            self._waiting.put((self, scope, entry))
         if self._thread is None or not self._thread.is_alive():
             self._start()
 
@@ -89,19 +102,36 @@ class Listeners:
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
-                    target=self._run, name="tbcontracts-listeners", daemon=True
+                    target=_run, args=(self._waiting,), name="tbcontracts-listeners", daemon=True
                 )
                 self._thread.start()
 
-    def _run(self) -> None:
-        """Tell the listeners, one entry after the other, for as long as the process lives."""
-        while True:
-            item = self._waiting.get()
-            if isinstance(item, threading.Event):
-                item.set()
-                continue
-            for listener in self._listeners:
-                _tell_one(listener, *item)
+    def hear(self, scope: str, entry: JournalEntry) -> None:
+        """Tell every listener of an entry, one after the other."""
+        for listener in self._listeners:
+            _tell_one(listener, scope, entry)
+
+
+_Waiting = tuple[Listeners, str, JournalEntry] | threading.Event | None
+"""An entry and who is to hear it; a request to say that all before it was heard; the end."""
+
+
+def _run(waiting: queue.SimpleQueue[_Waiting]) -> None:
+    """Pass on what waits, until the end comes; in between, no variable here refers to any of it."""
+    while _passed_on(waiting.get()):
+        pass
+
+
+def _passed_on(item: _Waiting) -> bool:
+    """Pass one item on; return False for the end."""
+    if item is None:
+        return False
+    if isinstance(item, threading.Event):
+        item.set()
+    else:
+        listeners, scope, entry = item
+        listeners.hear(scope, entry)
+    return True
 
 
 def _tell_one(listener: Listener, scope: str, entry: JournalEntry) -> None:
@@ -110,3 +140,13 @@ def _tell_one(listener: Listener, scope: str, entry: JournalEntry) -> None:
         listener(scope, entry)
     except BaseException:  # SystemExit too: it would end the thread that all listeners share
         _log.exception("A listener failed on entry %d of scope %r.", entry.seq, scope)
+
+
+@atexit.register
+def _flush_all() -> None:
+    """Give listeners a moment to hear what waits when the process ends."""
+    until = time.monotonic() + _EXIT_WAIT_S
+    with _all_lock:
+        living = list(_all)
+    for listeners in living:
+        listeners.flush(max(0.0, until - time.monotonic()))

@@ -70,6 +70,11 @@ class Reading(CallDoor):
         """Wait until the listeners heard all that happened so far; return whether they did."""
         return self._engine.listeners.flush(timeout_s)
 
+    @property
+    def listener_entries_dropped(self) -> int:
+        """How many entries listeners were not told of, in all scopes, because they fell behind."""
+        return self._engine.listeners.dropped
+
     async def aremaining(self, name: str) -> int:
         """Return what an agent may still spend; see `BudgetManager.remaining`."""
         return self._account(await self.astatement(), name).remaining

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tbcontracts.attribution import nearest
+from tbcontracts.checks import AMOUNT_MAX
 from tbcontracts.commands import Denied, Posted
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import BudgetExceededError, ConfidenceGateError
@@ -57,7 +58,7 @@ def _words(
     asked = f"Agent {agent!r} asked for {requested:,} tokens"
     if sizing not in ("caller", OUTGROWN):
         asked += f" ({_SIZED.get(sizing, f'input plus {sizing}')})"
-    top_up = f"manager.top_up({agent!r}, {max(1, denied.lacking)})"
+    top_up = _top_up(agent, max(1, denied.lacking))
     if denied.code == "scope_closed":
         return f"{asked}, but scope {scope!r} is closed.", "What helps: another scope."
     if denied.code == "reserve_kept":
@@ -119,6 +120,13 @@ _SMALLER = {
 """What makes a hold smaller, where that is not said by the name of its size."""
 
 
+def _top_up(agent: str, tokens: int) -> str:
+    """Return the top-up that helps; one alone cannot be larger than any amount may be."""
+    if tokens <= AMOUNT_MAX:
+        return f"manager.top_up({agent!r}, {tokens})"
+    return f"manager.top_up({agent!r}, {AMOUNT_MAX}) repeatedly, {tokens:,} in all"
+
+
 def undecidable(denied: Denied, size: Unbounded, scope: str) -> BudgetExceededError:
     """Return the error for a call that was refused before the books were asked."""
     return BudgetExceededError(
@@ -146,7 +154,7 @@ def overdrawn(posted: Posted, scope: str) -> BudgetExceededError:
             f"Agent {agent!r} used {posted.amount:,} tokens; they are on the books of scope "
             f"{scope!r}, but {posted.overdraft:,} are not covered, and block its next call."
         ),
-        remedy=f"What helps: manager.top_up({agent!r}, {posted.overdraft}).",
+        remedy=f"What helps: {_top_up(agent, posted.overdraft)}.",
     )
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from tbcontracts.checks import check_name
+from tbcontracts.checks import check_name, shown
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.usage import Count, check_count
@@ -60,7 +60,9 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...], also: str = "
     if isinstance(value, str) and value in choices:
         return
     listed = ", ".join(f'"{choice}"' for choice in choices)
-    msg = f"{name} must be {'one of ' if len(choices) > 1 else ''}{listed}{also}, not {value!r}."
+    msg = (
+        f"{name} must be {'one of ' if len(choices) > 1 else ''}{listed}{also}, not {shown(value)}."
+    )
     raise ConfigurationError(msg, remedy=f"What helps: {name}={next(iter(choices))!r}.")
 
 

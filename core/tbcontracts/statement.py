@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from tbcontracts.books import AccountView, Statement
+from tbcontracts.checks import printable
 from tbcontracts.events import JournalEntry
 
 _HEADINGS = ("agent", "priority", "allocated", "consumed", "held", "remaining", "calls refused")
@@ -39,7 +40,8 @@ def statement_lines(statement: Statement, journal: Sequence[JournalEntry], scope
         lines.append(f"Of these, {unmeasured:,} are an estimate: the provider did not report them.")
     overdrafts = [account for account in statement.accounts if account.overdraft]
     lines += [
-        f"{account.agent} is overdrawn by {account.overdraft:,}; its next call is refused."
+        f"{printable(account.agent)} is overdrawn by {account.overdraft:,}; its next call is "
+        "refused."
         for account in overdrafts
     ]
     return lines + _given(journal) + _refused(journal)
@@ -49,7 +51,7 @@ def _row(account: AccountView) -> tuple[str, ...]:
     """Return one agent's line."""
     priority = "-" if account.contract is None else str(account.contract.priority)
     return (
-        account.agent + (" (no contract)" if account.contract is None else ""),
+        printable(account.agent) + (" (no contract)" if account.contract is None else ""),
         priority,
         f"{account.allocated:,}",
         f"{account.consumed:,}",
@@ -81,7 +83,7 @@ def _given(journal: Sequence[JournalEntry]) -> list[str]:
         return []
     lines = ["", "Who gave to whom:"]
     lines += [
-        f"  {donor} -> {taker}: {amount:,}"
+        f"  {printable(donor)} -> {printable(taker)}: {amount:,}"
         for (donor, taker), amount in given.most_common(_LINES_MAX)
     ]
     return lines
@@ -98,7 +100,7 @@ def _refused(journal: Sequence[JournalEntry]) -> list[str]:
         why = str(entry.facts.get("code", "")).replace("_", " ")
         available = entry.facts.get("available", 0)
         lines.append(
-            f"  {entry.agent}: a call of {entry.amount:,} was {verb} ({why}; "
+            f"  {printable(entry.agent or '')}: a call of {entry.amount:,} was {verb} ({why}; "
             f"{available:,} could be reached)"
         )
     return lines

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tbcontracts.checks import AMOUNT_MAX
+from tbcontracts.checks import AMOUNT_MAX, shown
 from tbcontracts.usage_readers import numbers_of, read_buckets
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class Usage:
         for name in _FIELDS:
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value <= AMOUNT_MAX:
-                msg = f"{name} must be a whole number between 0 and {AMOUNT_MAX:,}, not {value!r}."
+                msg = f"{name} must be a whole number between 0 and {AMOUNT_MAX:,}, "
+                msg += f"not {shown(value)}."
                 raise ValueError(msg)
 
     @property
@@ -174,7 +175,7 @@ def _weights(count: object) -> dict[str, Fraction]:
         if not number or not 0 <= weight <= WEIGHT_MAX:  # NaN fails this too
             msg = (
                 f"count: the weight of {bucket!r} must be a number between 0 and {WEIGHT_MAX:,}, "
-                f"not {weight!r}."
+                f"not {shown(weight)}."
             )
             raise ValueError(msg)
     # By their decimal spelling: 0.1 is a tenth, not the nearest binary fraction.

@@ -22,7 +22,10 @@ from tbcontracts import (
     UnknownAgentError,
     Usage,
 )
+from tbcontracts.books import Statement
 from tbcontracts.errors import ConfigurationError, HoldResolvedError, ScopeClosedError
+from tbcontracts.events import JournalEntry, Move
+from tbcontracts.statement import statement_lines
 
 WRONG = (TypeError, ValueError)
 BAD_AMOUNTS: dict[Any, str] = {
@@ -44,6 +47,10 @@ BAD_NAMES: dict[Any, str] = {
     "a\nb": "control characters",
     "a\x00": "control characters",
     "\ud800": "control characters",
+    "a\u202eb": "control characters",
+    "a\u2066b": "control characters",
+    "a\u2028b": "control characters",
+    "a\u2029b": "control characters",
     "x" * 201: "200 UTF-8 bytes",
     "é" * 101: "200 UTF-8 bytes",
     7: "must be text, not int",
@@ -159,8 +166,37 @@ def test_contracts_with_bad_numbers(books: Books, bad: Any) -> None:
 
 def test_a_number_that_python_would_not_print(books: Books) -> None:
     """More than 4,300 digits are refused like any other number that is too large."""
-    words = ("The hold for agent 'boss' must be", "not a larger number")
-    books.refuses(ValueError, words, books.manager.reserve, "boss", 10**5_000)
+    huge, words = 10**5_000, ("some 5,001 digits",)
+    books.refuses(ValueError, ("agent 'boss'", "larger"), books.manager.reserve, "boss", huge)
+    for number in (huge, -huge):
+        books.refuses(TypeError, ("The agent name", *words), books.manager.remaining, number)
+        score = ("confidence of agent 'boss' must be between 0 and 1", *words)
+        books.refuses(ValueError, score, books.manager.report_confidence, "boss", number)
+        ttl = ("ttl_s of a hold for agent 'boss'", *words)
+        books.refuses(ValueError, ttl, books.manager.reserve, "boss", 1, ttl_s=number)
+        books.refuses(ValueError, words, books.manager.reserve, "boss", 1, wait_s=number)
+        books.refuses(ValueError, words, BudgetManager, enforcement=number)
+        books.refuses(ValueError, ("input_tokens", *words), Usage, input_tokens=number)
+    within = ("list that cannot be shown",)
+    books.refuses(TypeError, within, books.manager.remaining, [huge])
+
+
+@both_doors
+def test_a_time_that_no_float_holds(books: Books, door: str) -> None:
+    """A number that can be printed, and is too large to be a time."""
+    for name in ("ttl_s", "wait_s"):
+        words = (f"{name} of a hold", "positive number of seconds, not a number of some 401 digits")
+        books.refuses(ValueError, words, books.call, door, "reserve", "boss", 1, **{name: 10**400})
+
+
+@pytest.mark.parametrize(
+    ("now", "word"),
+    [("x", "str"), (None, "NoneType"), (True, "bool"), (math.nan, "no time"), (10**400, "no time")],
+)
+def test_a_clock_that_tells_no_time(now: Any, word: str) -> None:
+    """It is told when the manager is made, not by the first hold."""
+    with pytest.raises(ConfigurationError, match=f"clock must return seconds.*{word}"):
+        BudgetManager(clock=lambda: now)
 
 
 @pytest.mark.parametrize(
@@ -561,3 +597,32 @@ def test_managers_that_cannot_be_within_one_another(books: Books) -> None:
         10,
         10,
     ]
+
+
+def test_joiners_in_a_name_stay() -> None:
+    """A woman of science, and a name written from right to left, are names."""
+    manager = BudgetManager()
+    for name in ("\U0001f469\u200d\U0001f52c", "\u05d0\u200f1"):
+        assert manager.register_agent(name).agent_name == name
+
+
+def test_a_report_prints_names_of_others_safely() -> None:
+    """Books that another program wrote may hold names that turn a line around."""
+    plain = BudgetManager()
+    plain.register_agent("a")
+    account = plain.accounts()["a"]._replace(agent="a\u202eb\u2028", allocated=0, consumed=7)
+    rest = (0, 0, 0, 0)
+    entries = [
+        JournalEntry(1, 0.0, "denied", "a\u2067", 5, None, (), *rest, {}),
+        JournalEntry(2, 0.0, "held", "a\x1b", 5, None, (Move("d\u2029", 5),), *rest, {}),
+    ]
+    statement = Statement(2, 0, 0, closed=False, accounts=(account,))
+    text = "\n".join(statement_lines(statement, entries, "s"))
+    for escaped in (
+        r"a\u202eb\u2028 ",
+        r"a\u202eb\u2028 is overdrawn",
+        r"a\u2067: ",
+        r"d\u2029 -> a\x1b",
+    ):
+        assert escaped in text
+    assert not {"\u202e", "\u2028", "\u2067", "\u2029", "\x1b"} & set(text)

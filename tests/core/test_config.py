@@ -178,8 +178,10 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         ("b.toml", "a =\n", "(at line 1, column 4)"),
         ("b.yaml", "a: [\n", "(at line 2, column 1)"),
         ("b.json", '{"a": }', "line 1 column 7"),
-        ("b.yaml", "- a\n", "It holds a list, not a table of keys."),
-        ("b.yaml", "", "It holds a NoneType, not a table of keys."),
+        ("b.yaml", "- a\n", "It holds ['a'], not a table of keys."),
+        ("b.yaml", "some words", "It holds 'some words', not a table of keys."),
+        ("b.toml", "agents = 5", "agents: must be a table of keys, not 5."),
+        ("b.toml", "store = 5", "store: must be text, not 5."),
         ("b.ini", "", "has no ending that says its format"),
     ],
 )
@@ -189,6 +191,30 @@ def test_files_that_cannot_be_read(tmp_path: Path, name: str, text: str, said: s
     path.write_text(text)
     assert said in wrong(path)
     assert str(path) in wrong(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("b.toml", "[agents.a]\nmax_tokens = 5"),
+        ("b.yaml", "agents: {a: {max_tokens: 5}}"),
+        ("b.json", '{"agents": {"a": {"max_tokens": 5}}}'),
+    ],
+)
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, name: str, text: str) -> None:
+    """Some editors write one."""
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8-sig")
+    assert BudgetManager.from_config(path).contracts["a"].max_tokens == 5
+
+
+@pytest.mark.parametrize("name", ["b.toml", "b.yaml"])
+@pytest.mark.parametrize("text", ["", "# nothing yet\n"])
+def test_an_empty_file_says_nothing(tmp_path: Path, name: str, text: str) -> None:
+    """In YAML as in TOML."""
+    path = tmp_path / name
+    path.write_text(text)
+    assert load(path) == load({})
 
 
 def test_sources_that_are_none(tmp_path: Path) -> None:

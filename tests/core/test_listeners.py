@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
+import subprocess
+import sys
 import threading
+import weakref
+from functools import partial
 
 import pytest
 
@@ -51,7 +57,7 @@ def test_one_that_fails_breaks_nothing(
     assert manager.remaining("a") == 10_000_000 - 70
 
 
-def test_one_that_hangs_delays_no_call() -> None:
+def test_one_that_hangs_delays_no_call(caplog: pytest.LogCaptureFixture) -> None:
     """Calls go on while it hangs; what it is too slow for is dropped, and counted."""
     hanging, go_on = threading.Event(), threading.Event()
 
@@ -67,10 +73,14 @@ def test_one_that_hangs_delays_no_call() -> None:
         manager.record_usage("a", 1)
     assert manager.accounts()["a"].consumed == charges + 1
     assert not manager.flush_listeners(0)
-    dropped = manager._engine.listeners.dropped
+    dropped = manager.listener_entries_dropped
     go_on.set()
     assert manager.flush_listeners(30)
     assert 0 < dropped <= 100
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1  # when it began, and not for each entry
+    assert "'default'" in told[0]
+    assert "listener_entries_dropped" in told[0]
 
 
 def test_one_may_ask_and_charge_the_manager_itself() -> None:
@@ -103,3 +113,69 @@ def test_one_that_was_taken_away_hears_no_more() -> None:
     manager.record_usage("a", 1)
     assert manager.flush_listeners(10)
     assert heard == [1, 2]
+
+
+def listening_threads() -> list[threading.Thread]:
+    """Return the threads that tell listeners."""
+    return [one for one in threading.enumerate() if one.name == "tbcontracts-listeners"]
+
+
+def test_managers_that_are_gone_leave_nothing_behind() -> None:
+    """No thread, no entry at exit, although the listeners refer to their managers."""
+    before, at_exit = listening_threads(), atexit._ncallbacks()
+
+    def told(manager: BudgetManager, scope: str, entry: JournalEntry) -> None:
+        manager.remaining("a")
+
+    def used() -> weakref.ref[object]:
+        manager = manager_with()
+        manager.add_listener(partial(told, manager))
+        manager.reserve("a", 10).void()
+        assert manager.flush_listeners(10)
+        return weakref.ref(manager._engine)
+
+    managers = [used() for _ in range(20)]
+    started = [one for one in listening_threads() if one not in before]
+    gc.collect()
+    for thread in started:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in started)
+    assert not any(engine() for engine in managers)
+    assert atexit._ncallbacks() == at_exit
+
+
+def test_what_a_manager_wrote_is_heard_when_it_is_gone() -> None:
+    """Entries that wait keep the listeners, and nothing keeps them after that."""
+    go_on = threading.Event()
+    heard: list[int] = []
+
+    def slow(scope: str, entry: JournalEntry) -> None:
+        go_on.wait(10)
+        heard.append(entry.seq)
+
+    before = listening_threads()
+    manager = manager_with(slow)
+    manager.reserve("a", 10).void()
+    (thread,) = (one for one in listening_threads() if one not in before)
+    del manager
+    gc.collect()
+    go_on.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert heard == [1, 2, 3]
+
+
+def test_what_waits_at_exit_is_heard() -> None:
+    """Also of a manager that is gone by then."""
+    script = (
+        "from tbcontracts import BudgetManager\n"
+        "for name in 'xy':\n"
+        "    m = BudgetManager(scope=name, telemetry=lambda scope, e: print(scope, e.kind))\n"
+        "    m.register_agent('a')\n"
+        "    m.reserve('a', 1).void()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    told = [f"{scope} {kind}" for scope in "xy" for kind in ("opened", "held", "voided")]
+    assert sorted(done.stdout.splitlines()) == sorted(told)

@@ -95,3 +95,22 @@ def test_an_overdraft_is_said() -> None:
     text = refused(manager, CallShape(RequestSize(10, 40), output_cap=50))
     assert "310 are overdraft, which is paid first" in text
     assert "manager.top_up('writer', 370)" in text
+
+
+def test_a_top_up_that_is_named_is_one_that_may_be() -> None:
+    """An overdraft may be larger than any one amount."""
+    manager = BudgetManager()
+    manager.register_agent("a", max_tokens=0)
+    manager.reserve("a", 0).void()
+    with pytest.raises(BudgetExceededError):
+        manager.record_usage("a", 2**40)
+    with pytest.raises(BudgetExceededError) as charged:
+        manager.record_usage("a", 2**40)
+    with pytest.raises(BudgetExceededError) as held:
+        manager.reserve("a", 1)
+    for error in (charged.value, held.value):
+        assert f"top_up('a', {2**40}) repeatedly, {error.lacking:,} in all" in str(error)
+    for _ in range(2):
+        manager.top_up("a", 2**40)
+    manager.top_up("a", 1)
+    manager.reserve("a", 1)

@@ -13,6 +13,7 @@ from tbcontracts.events import JournalEntry
 Clock = Callable[[], float]
 """Returns seconds since the epoch."""
 
+_LAST_SECOND = 253_402_300_800  # the end of the year 9999, the last that scopes can name
 ENTRY_POINT_GROUP = "tbcontracts.stores"
 
 
@@ -110,14 +111,14 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
         clock: Returns seconds since the epoch; for tests. A store of many hosts may have its own.
 
     Raises:
-        ConfigurationError: No installed store knows the URL's scheme, or `clock` is no function.
+        ConfigurationError: No installed store knows the URL's scheme, or `clock` is no function
+            that returns seconds; it is asked once.
     """
     if not isinstance(url, str):
         msg = f"A store URL must be text, not {type(url).__name__}."
         raise ConfigurationError(msg, remedy='What helps: store="memory://".')
-    if clock is not None and not callable(clock):
-        msg = f"clock must be a function that returns seconds, not {type(clock).__name__}."
-        raise ConfigurationError(msg, remedy="What helps: clock=time.time.")
+    if clock is not None:
+        _check_clock(clock)
     from urllib.parse import urlsplit  # slow to import
 
     scheme = urlsplit(url).scheme
@@ -148,3 +149,22 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
         raise ConfigurationError(msg, remedy='What helps: store="memory://".')
     factory: Callable[..., Store] = found[scheme].load()
     return factory(url, clock=clock)
+
+
+def _check_clock(clock: object) -> None:
+    """Ask a clock once, so that a wrong one is told where it was given and not by the first hold.
+
+    Raises:
+        ConfigurationError: It is no function that returns seconds.
+    """
+    remedy = "What helps: clock=time.time."
+    if not callable(clock):
+        msg = f"clock must be a function that returns seconds, not {type(clock).__name__}."
+        raise ConfigurationError(msg, remedy=remedy)
+    now = clock()
+    if isinstance(now, bool) or not isinstance(now, (int, float)):
+        msg = f"clock must return seconds since the epoch, and it returned {type(now).__name__}."
+        raise ConfigurationError(msg, remedy=remedy)
+    if not abs(now) < _LAST_SECOND:
+        msg = "clock must return seconds since the epoch, and it returned no time that there is."
+        raise ConfigurationError(msg, remedy=remedy)

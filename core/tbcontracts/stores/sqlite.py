@@ -228,7 +228,8 @@ class SqliteStore:
     def _failure(self, error: BaseException) -> StoreError:
         if isinstance(error, StoreError):
             return error
-        msg = f"The ledger {self._options.path} did not answer: {error}. Nothing was written."
+        said = str(error).rstrip(".")
+        msg = f"The ledger {self._options.path} did not answer: {said}. Nothing was written."
         return StoreError(msg, remedy="What helps: see that the file can be written; then again.")
 
 

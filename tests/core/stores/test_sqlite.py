@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tbcontracts import BudgetManager
 from tbcontracts.errors import ConfigurationError, StoreError
 from tbcontracts.stores import open_store
 
@@ -57,3 +58,13 @@ def test_a_foreign_file_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="did not answer"):
         open_store(f"sqlite:///{text}")
     assert text.read_text().startswith("not a database")
+
+
+def test_a_closed_file_is_told_in_whole_sentences(tmp_path: Path) -> None:
+    """What SQLite says may end with a dot of its own."""
+    manager = BudgetManager(store=f"sqlite:///{tmp_path}/budget.db")
+    manager.register_agent("a")
+    manager.remaining("a")
+    manager.store.close()
+    with pytest.raises(StoreError, match=r"closed database\. Nothing was written\."):
+        manager.reserve("a", 1)
