@@ -67,4 +67,4 @@ def test_a_closed_file_is_told_in_whole_sentences(tmp_path: Path) -> None:
     manager.remaining("a")
     manager.store.close()
     with pytest.raises(StoreError, match=r"closed database\. Nothing was written\."):
-        manager.reserve("a", 1)
+        manager.remaining("a")
