@@ -75,4 +75,6 @@ def run(base_url: str | None, api_key: str, model_name: str) -> BudgetManager:
         print(f"Finished and readable: {', '.join(done)}. Then a call was refused:")
         told = textwrap.fill(f"{refusal.reason} {refusal.remedy}", 74)
         print(textwrap.indent(told, "  "))
+    template = str(AGENTS["analyst"]["role"]).strip()
+    print(f"{template!r} is one account, whatever {{topic}} is filled with.")
     return manager

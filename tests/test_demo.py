@@ -102,6 +102,7 @@ def test_the_crew_keeps_what_was_finished(printed: str) -> None:
     crew = section(printed, 2)
     assert "Finished and readable: Collect facts, Judge them." in crew
     assert "Scout -> Senior {topic} Analyst: " in crew
+    assert "'Senior {topic} Analyst' is one account, whatever {topic} is filled with." in crew
 
 
 def test_a_live_run_needs_a_key_and_asks_first() -> None:

@@ -5,10 +5,22 @@ Both travel in context variables, so they follow tasks and `asyncio.gather`, but
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+
+from tbcontracts.checks import nearest
+
+__all__ = [
+    "acting_as",
+    "calling",
+    "current_agent",
+    "current_call",
+    "keeping_reserve",
+    "keeps_reserve",
+    "nearest",
+]
 
 _agents: ContextVar[Mapping[int, str]] = ContextVar("tbcontracts_agents")
 _calls: ContextVar[Mapping[int, Any]] = ContextVar("tbcontracts_calls")
@@ -68,14 +80,3 @@ def keeping_reserve(owner: object, agent: str, *, keep: bool) -> Iterator[None]:
         yield
     finally:
         _reserves.reset(token)
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that looks most like this one, if any does."""
-    from difflib import (
-        get_close_matches,  # slow to import, and only needed where something is wrong
-    )
-
-    by_fold = {other.casefold(): other for other in known}
-    found = get_close_matches(name.casefold(), list(by_fold), n=1)
-    return by_fold[found[0]] if found else None

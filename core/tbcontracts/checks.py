@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 # Exact as a double with room for sums, and so in every store (Lua numbers are doubles).
@@ -138,6 +139,17 @@ def check_key(value: Any) -> str | None:
         ValueError: It is empty, longer than 200 UTF-8 bytes, or has control characters.
     """
     return None if value is None else check_name(value, "key")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that looks most like this one, if any does."""
+    from difflib import (
+        get_close_matches,  # slow to import, and only needed where something is wrong
+    )
+
+    by_fold = {other.casefold(): other for other in known}
+    found = get_close_matches(name.casefold(), list(by_fold), n=1)
+    return by_fold[found[0]] if found else None
 
 
 def printable(text: str) -> str:

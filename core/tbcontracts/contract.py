@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from tbcontracts.checks import check_amount, check_name, check_score
+from tbcontracts.checks import check_amount, check_name, check_score, nearest
 
 PRIORITY_MAX = 4095
 ON_EXCEEDED = ("raise", "end", "ask")
@@ -96,12 +96,7 @@ class BudgetContract:
             TypeError: A field of this name does not exist, or a value has the wrong type.
             ValueError: A value is out of range.
         """
-        known = [field.name for field in fields(self)]
-        unknown = sorted(set(changes) - set(known))
-        if unknown:
-            msg = f"A contract has no field {', '.join(map(repr, unknown))}; it has "
-            msg += f"{', '.join(known)}."
-            raise TypeError(msg)
+        check_fields(changes)
         reserve_was_default = self.min_reserve == self.max_tokens // 10
         if "max_tokens" in changes and "min_reserve" not in changes and reserve_was_default:
             changes["min_reserve"] = None
@@ -110,6 +105,24 @@ class BudgetContract:
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain data, in their order."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def check_fields(names: Iterable[str]) -> None:
+    """Refuse fields that no contract has, with the nearest one that it has.
+
+    Raises:
+        TypeError: There is such a field among them.
+    """
+    known = [field.name for field in fields(BudgetContract)]
+    unknown = sorted(set(names) - set(known))
+    if not unknown:
+        return
+    near = [found for found in (nearest(name, known) for name in unknown) if found]
+    hint = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
+    msg = (
+        f"A contract has no field {', '.join(map(repr, unknown))}; it has {', '.join(known)}.{hint}"
+    )
+    raise TypeError(msg)
 
 
 def _check_on_exceeded(value: object, of_agent: str) -> None:

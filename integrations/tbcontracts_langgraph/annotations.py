@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from tbcontracts import BudgetContract
+from tbcontracts.contract import check_fields
 from tbcontracts.exhaustion import policy_of
 from tbcontracts_langchain.attribution import ANNOTATION_KEY
+
+_NODE = "(this node)"
+"""A name for as long as nobody knows the node's; what is wrong is told without it."""
 
 
 def budget(agent: str | None = None, /, **fields: Any) -> dict[str, Any]:
@@ -30,17 +34,28 @@ def budget(agent: str | None = None, /, **fields: Any) -> dict[str, Any]:
     Example:
         `builder.add_node("research", fn, metadata=budget(priority=3, max_tokens=4000))`
     """
-    contract = BudgetContract(agent or "node", **fields)
+    called = "budget(...)" if agent is None else f"budget({agent!r}, ...)"
+    if "agent_name" in fields:
+        msg = f"The agent's name comes first: budget({fields['agent_name']!r}, ...)."
+        raise TypeError(msg)
+    check_fields(fields)
+    try:
+        contract = BudgetContract(_NODE if agent is None else agent, **fields)
+    except (TypeError, ValueError) as error:
+        if agent is not None:
+            raise
+        raise type(error)(str(error).replace(f"agent {_NODE!r}", "this node")) from None
     fallback = policy_of(contract).fallback
     if fallback is not None and not isinstance(fallback, str):
         msg = (
-            f"budget({agent!r}, ...) is plain data, so its fallback must be the name of a node, "
-            f"not {type(fallback).__name__}. Functions and models: budgeted(manager, {agent!r}, "
+            f"{called} is plain data, so its fallback must be the name of a node, "
+            f"not {type(fallback).__name__}. Functions and models: "
+            f"budgeted(manager, {agent or 'agent'!r}, "
             'on_exceeded={"fallback": ...}), or a contract in code.'
         )
         raise TypeError(msg)
     if fields and "max_tokens" not in fields:
-        msg = f"budget({agent!r}, ...) has {', '.join(fields)} but no max_tokens."
+        msg = f"{called} has {', '.join(fields)} but no max_tokens."
         raise ValueError(msg)
     annotation: dict[str, Any] = dict(fields)
     if isinstance(fields.get("on_exceeded"), Mapping):

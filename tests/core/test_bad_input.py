@@ -388,7 +388,7 @@ def test_a_second_registration(books: Books) -> None:
 @both_doors
 def test_changes_that_no_contract_has(books: Books, door: str) -> None:
     """A field that does not exist is named, beside those that do; a name is not changed."""
-    words = ("no field 'max_token'", "max_tokens")
+    words = ("no field 'max_token'", "min_reserve", "Did you mean 'max_tokens'?")
     books.refuses(TypeError, words, books.call, door, "change_contract", "boss", max_token=10)
     books.refuses(
         TypeError,

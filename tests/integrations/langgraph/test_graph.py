@@ -413,6 +413,28 @@ def test_annotations_are_checked_where_they_are_written() -> None:
     assert budget("a") == {"tbcontracts": {"agent": "a"}}
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"max_tokens": 5, "priority": "x"}, "priority of this node must be a whole number"),
+        ({"max_tokens": 5, "min_reserve": 9}, "min_reserve of this node must be at most"),
+        ({"max_token": 5}, r"no field 'max_token'.* Did you mean 'max_tokens'\?"),
+        ({"agent_name": "a"}, r"comes first: budget\('a', \.\.\.\)"),
+        ({"priority": 3}, r"^budget\(\.\.\.\) has priority but no max_tokens"),
+    ],
+)
+def test_a_wrong_annotation_is_told_of_its_node(fields: dict[str, Any], said: str) -> None:
+    """Nobody knows the node's name yet, so none is made up; a misspelt field finds the nearest."""
+    with pytest.raises((TypeError, ValueError), match=said):
+        budget(**fields)
+
+
+def test_an_annotation_for_an_empty_name_is_refused() -> None:
+    """It is no annotation without a name."""
+    with pytest.raises(ValueError, match="must not be empty"):
+        budget("")
+
+
 def test_conflicting_annotations_are_refused(server: FakeOpenAI) -> None:
     """One agent with two different contracts in one graph is a mistake that is told at set-up."""
     builder = two_nodes(server, priority=3, max_tokens=9_000)
