@@ -64,7 +64,7 @@ async def ask_for(
     import asyncio
 
     if command.key is None:
-        command = command._replace(key=f"hold {command.hold_id}")
+        command = command._replace(key=command.hold_id)
     gone = False
 
     async def ask() -> Reply:

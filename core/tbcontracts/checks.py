@@ -104,6 +104,18 @@ def check_wait(value: Any) -> float:
     return check_seconds(value, "wait_s of a hold (0 for not at all)")
 
 
+def check_timeout(value: Any) -> float | None:
+    """Return `value` if it is a finite number of seconds from 0 up; None is no limit.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is NaN, infinite or negative.
+    """
+    if value is None or (type(value) is int and value == 0):
+        return value
+    return check_seconds(value, "timeout_s (None for no limit)")
+
+
 def check_name(value: Any, what: str = "agent name") -> str:
     """Return a name in its one spelling: NFC, without blanks around it.
 

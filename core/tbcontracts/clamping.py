@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tbcontracts.checks import AMOUNT_MAX, check_amount
 from tbcontracts.commands import Denied, Granted, Reply, Reserve, Void
+from tbcontracts.errors import StoreError
 from tbcontracts.ids import new_id
 from tbcontracts.sizing import CallShape, expected_size
 
@@ -128,7 +129,29 @@ def what_is_left(manager: BudgetManager, name: str, *, own: bool = True) -> Left
         manager: Whose books.
         name: An agent with a contract.
         own: Whether to look up what it has of its own; else that is what it can reach.
+
+    Raises:
+        StoreError: The store does not answer, and no call goes without it.
     """
+    try:
+        return _what_is_left(manager, name, own=own)
+    except StoreError:
+        if manager.settings.goes_without_store:
+            return None
+        raise
+
+
+async def awhat_is_left(manager: BudgetManager, name: str, *, own: bool = True) -> Left | None:
+    """Do the same without blocking the event loop."""
+    try:
+        return await _awhat_is_left(manager, name, own=own)
+    except StoreError:
+        if manager.settings.goes_without_store:
+            return None
+        raise
+
+
+def _what_is_left(manager: BudgetManager, name: str, *, own: bool) -> Left | None:
     scope = manager.scope_name
     trial = _trial(manager, name)
     reply = manager.apply_to(scope, trial)
@@ -138,7 +161,7 @@ def what_is_left(manager: BudgetManager, name: str, *, own: bool = True) -> Left
     if reachable is None:
         return None
     if manager._outer is not None:
-        above = what_is_left(*manager._outer, own=False)
+        above = _what_is_left(*manager._outer, own=False)
         if above is None:
             return None
         reachable = min(reachable, above.reachable)
@@ -146,8 +169,7 @@ def what_is_left(manager: BudgetManager, name: str, *, own: bool = True) -> Left
     return Left(min(mine, reachable), reachable)
 
 
-async def awhat_is_left(manager: BudgetManager, name: str, *, own: bool = True) -> Left | None:
-    """Do the same without blocking the event loop."""
+async def _awhat_is_left(manager: BudgetManager, name: str, *, own: bool) -> Left | None:
     scope = manager.scope_name
     trial = _trial(manager, name)
     reply = await manager.aapply_to(scope, trial)
@@ -157,7 +179,7 @@ async def awhat_is_left(manager: BudgetManager, name: str, *, own: bool = True) 
     if reachable is None:
         return None
     if manager._outer is not None:
-        above = await awhat_is_left(*manager._outer, own=False)
+        above = await _awhat_is_left(*manager._outer, own=False)
         if above is None:
             return None
         reachable = min(reachable, above.reachable)

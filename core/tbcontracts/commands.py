@@ -192,6 +192,7 @@ class Posted(NamedTuple):
     """What of the agent's usage is not covered now."""
     moves: tuple[Move, ...]
     seq: int
+    """The journal's number; 0 where the store did not answer and this is posted later."""
     late: bool = False
     """The hold's limit had passed before."""
 

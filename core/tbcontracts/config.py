@@ -135,8 +135,11 @@ class BudgetFile(_Table):
     on_contract_change: Literal["keep", "apply", "raise"] = Field(
         default="keep", description="What happens when the books have another contract."
     )
-    on_store_error: Literal["deny"] = Field(
+    on_store_error: Literal["deny", "allow"] = Field(
         default="deny", description="What happens to calls when the store does not answer."
+    )
+    outbox: str | None = Field(
+        default=None, description="A file in which this process notes what was used."
     )
     agents: dict[str, AgentTable] = Field(
         default_factory=dict, description="A contract for each agent, by name."

@@ -86,7 +86,7 @@ class Door:
         """The name of the books, with its periods filled in."""
         if "{" not in self._scope:
             return self._scope
-        return expand_scope(self._scope, self._engine.store.now())
+        return expand_scope(self._scope, self._engine.now())
 
     @property
     def identity(self) -> tuple[Any, ...]:

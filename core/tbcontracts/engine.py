@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tbcontracts import attribution
 from tbcontracts.books import Statement
-from tbcontracts.commands import ChangeContract, Command, Open, Reply
+from tbcontracts.commands import (
+    ChangeContract,
+    Command,
+    Open,
+    Reply,
+)
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import ContractConflictError, UnknownAgentError
 from tbcontracts.events import JournalEntry
 from tbcontracts.heartbeat import Heartbeat
 from tbcontracts.listeners import Listeners
+from tbcontracts.posting import Posting
 from tbcontracts.settings import Settings
 from tbcontracts.sizing import Forecast
-from tbcontracts.stores.base import Applied, Store
+from tbcontracts.stores.base import Applied, Clock, Store
 from tbcontracts.waiting import Lines
+
+if TYPE_CHECKING:
+    from tbcontracts.outbox import Outbox
 
 _OPENED_MAX = 10_000
 _WARNED_MAX = 1_000
@@ -28,10 +38,23 @@ _CHANGE_TRIES_MAX = 1_000
 _log = logging.getLogger("tbcontracts")
 
 
-class Engine:
-    """Sends commands to the store, and sees to it that a scope's contracts are open before."""
+class Engine(Posting):
+    """Sends commands to the store, and sees to it that a scope's contracts are open before.
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    Args:
+        store: Where the books are.
+        settings: How the manager behaves.
+        outbox: Where what was used is noted before it is sent, if anywhere.
+        clock: Returns seconds since the epoch, where the store does not.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        outbox: Outbox | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self.store = store
         self.settings = settings
         self.contracts: dict[str, BudgetContract] = {}
@@ -43,6 +66,7 @@ class Engine:
         self._opened: dict[str, int] = {}
         self._forecasts: dict[str, Forecast] = {}
         self._warned: set[str] = set()
+        self._begin_posting(outbox, clock or time.time)
 
     def register(self, contract: BudgetContract) -> BudgetContract:
         """Add a contract; the same one again changes nothing.
@@ -141,6 +165,7 @@ class Engine:
 
     def apply(self, scope: str, command: Command) -> Reply:
         """Carry out a command in a scope."""
+        command = self._keyed(command)
         if self._opened.get(scope) != self._version:
             self.open(scope)
         try:
@@ -154,6 +179,7 @@ class Engine:
 
     async def aapply(self, scope: str, command: Command) -> Reply:
         """Carry out a command in a scope, without blocking the event loop."""
+        command = self._keyed(command)
         if self._opened.get(scope) != self._version:
             await self.aopen(scope)
         try:
@@ -285,6 +311,9 @@ class Engine:
 
     def _told(self, scope: str, applied: Applied) -> Reply:
         """Tell those who wait for budget, and the listeners, what was written."""
+        if self.outages.since is not None:
+            self.outages.over()
+            self.backlog.post_soon()
         self.lines.heard(scope, applied.entries)
         if applied.entries and self.listeners:
             self.listeners.tell(scope, applied.entries)

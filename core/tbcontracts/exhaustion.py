@@ -126,5 +126,10 @@ def was_granted(manager: BudgetManager, request_id: str) -> bool:
     return manager.resolve(_key(request_id)) is not None
 
 
+async def awas_granted(manager: BudgetManager, request_id: str) -> bool:
+    """Return the same without blocking the event loop."""
+    return await manager.aresolve(_key(request_id)) is not None
+
+
 def _key(request_id: str) -> str:
     return f"grant {request_id}"

@@ -83,6 +83,11 @@ class _HoldBase:
         return self._granted.would_deny is not None
 
     @property
+    def unheld(self) -> bool:
+        """Whether the call goes out without a hold, because the store did not answer."""
+        return self._granted.seq == 0
+
+    @property
     def resolved(self) -> bool:
         """Whether it was ended in this process."""
         raise NotImplementedError
@@ -142,7 +147,8 @@ class Hold(_HoldBase):
 
         Returns:
             What was posted, and the overdraft that is left. The same settlement again returns the
-            first reply.
+            first reply. Where the store does not answer, it is kept and posted later
+            (`manager.unposted`), and the reply's `seq` is 0.
 
         Raises:
             TBCError: The hold was ended before, differently.
@@ -204,14 +210,18 @@ class Hold(_HoldBase):
             TBCError: It is ended or its limit has passed.
         """
         for hold in (*self._more, self):
-            self._manager.apply_to(hold.scope, hold._extend_command(ttl_s))
+            command = hold._extend_command(ttl_s)
+            if not hold.unheld:
+                self._manager.apply_to(hold.scope, command)
         if self._outer is not None:
             self._outer.extend(ttl_s)
 
     async def aextend(self, ttl_s: float) -> None:
         """Let the hold live for `ttl_s` seconds from now; see `extend`."""
         for hold in (*self._more, self):
-            await self._manager.aapply_to(hold.scope, hold._extend_command(ttl_s))
+            command = hold._extend_command(ttl_s)
+            if not hold.unheld:
+                await self._manager.aapply_to(hold.scope, command)
         if self._outer is not None:
             await self._outer.aextend(ttl_s)
 

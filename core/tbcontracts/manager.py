@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tbcontracts import commands
 from tbcontracts.calls import Call
-from tbcontracts.checks import check_name, check_wait
+from tbcontracts.checks import check_timeout, check_wait
 from tbcontracts.commands import Command, Posted, Reply
 from tbcontracts.compat import takes_agent_name
 from tbcontracts.contract import BudgetContract
@@ -22,6 +22,7 @@ from tbcontracts.errors import ConfigurationError
 from tbcontracts.hold import Hold
 from tbcontracts.listeners import Listener
 from tbcontracts.manager_async import AsyncMethods
+from tbcontracts.posting import open_outbox
 from tbcontracts.settings import Settings, check_scope
 from tbcontracts.sizing import BEYOND, OUTGROWN, CallShape, Unbounded
 from tbcontracts.stores.base import Clock, Store, open_store
@@ -46,12 +47,17 @@ class BudgetManager(AsyncMethods):
             line of its own without limit, "deny" refuses them, a contract pays for all of them.
         on_contract_change: What happens when the books were opened with another contract: "keep",
             "apply" or "raise". In memory every scope is opened with this manager's contracts.
-        on_store_error: "deny": no call goes out that the store did not allow.
+        on_store_error: What happens while the store does not answer. "deny": no call goes out that
+            it did not allow. "allow": calls go out without a hold, and what they use is posted
+            when it answers; strict mode does not take this.
+        outbox: The path of a file in which this process notes what was used before the store is
+            told, so that it is posted even if the process dies before the store answers. Each
+            process needs a file of its own, and finds it again when it starts.
         telemetry: A listener, told of every journal entry.
         clock: Returns seconds since the epoch; for tests.
 
     Raises:
-        ConfigurationError: A setting has a value that is not known.
+        ConfigurationError: A setting has a value that is not known, or the outbox cannot be used.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class BudgetManager(AsyncMethods):
         unattributed: str | BudgetContract = "track",
         on_contract_change: str = "keep",
         on_store_error: str = "deny",
+        outbox: str | os.PathLike[str] | None = None,
         telemetry: Listener | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -83,7 +90,7 @@ class BudgetManager(AsyncMethods):
         if not isinstance(opened, Store):
             msg = f"store must be a URL or a store, not {type(opened).__name__}."
             raise ConfigurationError(msg, remedy='What helps: store="memory://".')
-        self._engine = Engine(opened, settings)
+        self._engine = Engine(opened, settings, open_outbox(outbox), clock)
         self._outer: tuple[BudgetManager, str] | None = None
         if isinstance(unattributed, BudgetContract):
             self._engine.register(unattributed)
@@ -221,6 +228,8 @@ class BudgetManager(AsyncMethods):
     ) -> Posted:
         """Charge usage that had no hold. It is posted in full, whatever the budget says.
 
+        Where the store does not answer, it is kept and posted later (`unposted`).
+
         Args:
             name: The agent.
             tokens_or_usage: A number of tokens, or a `Usage`.
@@ -237,7 +246,7 @@ class BudgetManager(AsyncMethods):
         scored = None if confidence is None else self._confidence_command(name, confidence)
         posted = self._post(command)
         if scored is not None:
-            self._do(scored)
+            self._engine.post(self.scope_name, scored)
         return self._all_covered(posted)
 
     def begin_call(
@@ -259,7 +268,8 @@ class BudgetManager(AsyncMethods):
         if isinstance(size, Unbounded):
             if inner is not None:
                 inner.was_refused()
-            raise self._refusal(self._engine.apply(self.scope_name, command), size)
+            assert isinstance(command, commands.Refuse)
+            raise self._refusal(self._engine.refuse(self.scope_name, command), size)
         if inner is not None:
             beyond = self._beyond(inner, command)
             try:
@@ -332,12 +342,21 @@ class BudgetManager(AsyncMethods):
         view = self if path is None else self.scope(path)
         view._do(commands.Close())
 
-    def resolve(self, key: str) -> Reply | None:
-        """Return what came of the command with this key, or None if it never took effect."""
-        return self._engine.store.resolve(self.scope_name, check_name(key, "key"))
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Post what was used while the store did not answer, now rather than soon.
+
+        Args:
+            timeout_s: When to stop. A command that is under way is not interrupted.
+
+        Returns:
+            Whether all that was used in this process is on the books; `unposted` says what is not.
+        """
+        return self._engine.backlog.flush(check_timeout(timeout_s))
 
     def apply_to(self, scope: str, command: Command) -> Reply:
         """Carry out a command in a given scope; for holds, which stay with theirs."""
+        if isinstance(command, (commands.Settle, commands.Void)):
+            return self._engine.post(scope, command)
         return self._engine.apply(scope, command)
 
     def _post(self, command: commands.Charge) -> list[Posted]:
@@ -346,7 +365,7 @@ class BudgetManager(AsyncMethods):
         if self._outer is not None:
             parent, agent = self._outer
             outer = parent._post(self._outer_charge(command, agent))
-        reply = self._engine.apply(self.scope_name, command)
+        reply = self._engine.post(self.scope_name, command)
         assert isinstance(reply, Posted)
         return [reply, *outer]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tbcontracts import commands
 from tbcontracts.calls import Call
-from tbcontracts.checks import check_name, check_wait
+from tbcontracts.checks import check_timeout, check_wait
 from tbcontracts.commands import Command, Posted, Reply
 from tbcontracts.contract import BudgetContract
 from tbcontracts.hold import AsyncHold, Hold
@@ -45,7 +45,7 @@ class AsyncMethods(Placing):
         scored = None if confidence is None else self._confidence_command(name, confidence)
         posted = await self._apost(command)
         if scored is not None:
-            await self._ado(scored)
+            await self._engine.apost(self.scope_name, scored)
         return self._all_covered(posted)
 
     async def abegin_call(
@@ -61,7 +61,8 @@ class AsyncMethods(Placing):
         if isinstance(size, Unbounded):
             if inner is not None:
                 inner.was_refused()
-            raise self._refusal(await self._engine.aapply(self.scope_name, command), size)
+            assert isinstance(command, commands.Refuse)
+            raise self._refusal(await self._engine.arefuse(self.scope_name, command), size)
         if inner is not None:
             beyond = self._beyond(inner, command)
             try:
@@ -108,12 +109,17 @@ class AsyncMethods(Placing):
         view = self if path is None else self.scope(path)
         await view._ado(commands.Close())
 
-    async def aresolve(self, key: str) -> Reply | None:
-        """Return what came of the command with this key, or None if it never took effect."""
-        return await self._engine.store.aresolve(self.scope_name, check_name(key, "key"))
+    async def aflush(self, timeout_s: float | None = None) -> bool:
+        """Post what was used while the store did not answer; see `BudgetManager.flush`."""
+        import asyncio
+
+        timeout_s = check_timeout(timeout_s)
+        return await asyncio.to_thread(self._engine.backlog.flush, timeout_s)
 
     async def aapply_to(self, scope: str, command: Command) -> Reply:
         """Carry out a command in a given scope; for holds, which stay with theirs."""
+        if isinstance(command, (commands.Settle, commands.Void)):
+            return await self._engine.apost(scope, command)
         return await self._engine.aapply(scope, command)
 
     async def _apost(self, command: commands.Charge) -> list[Posted]:
@@ -122,7 +128,7 @@ class AsyncMethods(Placing):
         if self._outer is not None:
             parent, agent = self._outer
             outer = await parent._apost(self._outer_charge(command, agent))
-        reply = await self._engine.aapply(self.scope_name, command)
+        reply = await self._engine.apost(self.scope_name, command)
         assert isinstance(reply, Posted)
         return [reply, *outer]
 

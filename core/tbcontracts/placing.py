@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tbcontracts.abandoned import ask_for, to_its_end
 from tbcontracts.commands import Extend, Granted, Reply, Reserve
+from tbcontracts.errors import StoreError
 from tbcontracts.heartbeat import TTL_S
 from tbcontracts.hold import Hold, only_if_open
 from tbcontracts.ids import new_id
@@ -66,24 +67,33 @@ class Placing(Reading):
         """Return whether the key of a hold was used before on these books."""
         if command.key is None:
             return False
-        return self._engine.store.resolve(self.scope_name, command.key) is not None
+        try:
+            return self._engine.store.resolve(self.scope_name, command.key) is not None
+        except StoreError:
+            return False  # whether a call may go out then is decided where the hold is asked for
 
     def _open(self, granted: Granted, scope: str, command: Reserve) -> Granted:
         """Return what was granted; what a key was granted before must be open still."""
         if granted.hold_id == command.hold_id:
             return granted
-        with only_if_open(granted, command):
-            self._engine.apply(scope, Extend(granted.hold_id, command.ttl_s))
-        return granted._replace(expires_at=self._engine.store.now() + command.ttl_s)
+        try:
+            with only_if_open(granted, command):
+                self._engine.apply(scope, Extend(granted.hold_id, command.ttl_s))
+        except StoreError as error:
+            return self._engine.without_hold(command, error)
+        return granted._replace(expires_at=self._engine.now() + command.ttl_s)
 
     def _asked(self, scope: str, command: Reserve, wait_s: float) -> Reply:
-        """Ask for a hold, and wait for it where that was wished."""
+        """Ask for a hold, wait for it where that was wished, or go without it where that may be."""
         engine = self._engine
-        if wait_s <= 0:
-            return engine.apply(scope, command)
-        priority = engine.priority_of(command.agent)
-        ask = partial(engine.apply, scope)
-        return wait_for(engine.lines, scope, priority, command, wait_s, ask)
+        try:
+            if wait_s <= 0:
+                return engine.apply(scope, command)
+            priority = engine.priority_of(command.agent)
+            ask = partial(engine.apply, scope)
+            return wait_for(engine.lines, scope, priority, command, wait_s, ask)
+        except StoreError as error:
+            return engine.without_hold(command, error)
 
     async def _ahold(self, command: Reserve, note: str = "", wait_s: float = 0) -> Hold:
         """Place a hold, on the outer manager's books first; see `BudgetManager._hold`."""
@@ -127,27 +137,36 @@ class Placing(Reading):
         """Return whether the key of a hold was used before on these books."""
         if command.key is None:
             return False
-        return await self._engine.store.aresolve(self.scope_name, command.key) is not None
+        try:
+            return await self._engine.store.aresolve(self.scope_name, command.key) is not None
+        except StoreError:
+            return False  # whether a call may go out then is decided where the hold is asked for
 
     async def _aopen(self, granted: Granted, scope: str, command: Reserve) -> Granted:
         """Return what was granted; what a key was granted before must be open still."""
         if granted.hold_id == command.hold_id:
             return granted
-        with only_if_open(granted, command):
-            await self._engine.aapply(scope, Extend(granted.hold_id, command.ttl_s))
-        return granted._replace(expires_at=self._engine.store.now() + command.ttl_s)
+        try:
+            with only_if_open(granted, command):
+                await self._engine.aapply(scope, Extend(granted.hold_id, command.ttl_s))
+        except StoreError as error:
+            return self._engine.without_hold(command, error)
+        return granted._replace(expires_at=self._engine.now() + command.ttl_s)
 
     async def _aasked(self, scope: str, command: Reserve, wait_s: float) -> Reply:
-        """Ask for a hold, and wait for it where that was wished."""
+        """Ask for a hold, wait for it where that was wished, or go without it where that may be."""
         engine = self._engine
         ask = partial(ask_for, engine.aapply, scope)
         if not engine.store.durable and engine.store.in_process:
             # It answers at once: nobody can be cancelled meanwhile.
             ask = partial(engine.aapply, scope)
-        if wait_s <= 0:
-            return await ask(command)
-        priority = engine.priority_of(command.agent)
-        return await await_for(engine.lines, scope, priority, command, wait_s, ask)
+        try:
+            if wait_s <= 0:
+                return await ask(command)
+            priority = engine.priority_of(command.agent)
+            return await await_for(engine.lines, scope, priority, command, wait_s, ask)
+        except StoreError as error:
+            return engine.without_hold(command, error)
 
     def _outer_command(
         self, command: Reserve, outer: BudgetManager, agent: str, hold_id: str
@@ -165,5 +184,5 @@ class Placing(Reading):
 
     def _watch(self, hold: Hold, ttl_s: float) -> None:
         """Put off the limit of a hold that has the usual one, for as long as its owner lives."""
-        if self._engine.store.durable and ttl_s == TTL_S:
+        if self._engine.store.durable and ttl_s == TTL_S and not hold.unheld:
             self._engine.heartbeat.watch(hold)

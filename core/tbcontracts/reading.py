@@ -6,8 +6,10 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
+from tbcontracts.backlog import Unposted
 from tbcontracts.books import AccountView, Statement
-from tbcontracts.checks import check_amount
+from tbcontracts.checks import check_amount, check_name
+from tbcontracts.commands import Reply
 from tbcontracts.compat import LedgerView, takes_agent_name
 from tbcontracts.door_calls import CallDoor
 from tbcontracts.events import JournalEntry
@@ -48,13 +50,37 @@ class Reading(CallDoor):
         return self._engine.store.journal(self.scope_name, after_seq)
 
     @property
+    def unposted(self) -> Unposted:
+        """What this process used and could not post yet, in all scopes of this manager.
+
+        It is posted as soon as the store answers; see `flush`.
+        """
+        return self._engine.backlog.view(self._engine.outages.unheld)
+
+    def resolve(self, key: str) -> Reply | None:
+        """Return what came of the command with this key, or None if it never took effect.
+
+        Args:
+            key: The key that was given, or the one that an `OutcomeUnknownError` names.
+
+        Returns:
+            The first reply; that of a charge which still waits for the store has the `seq` 0.
+
+        Raises:
+            StoreError: The store does not answer; what came of it is still unknown.
+        """
+        scope, key = self.scope_name, check_name(key, "key")
+        return self._engine.backlog.find(scope, key) or self._engine.store.resolve(scope, key)
+
+    @property
     def ledger(self) -> LedgerView:
         """The books as the published package's ledger: read and charged, not adjusted."""
         return LedgerView(self._as_manager())
 
     def print_report(self, file: TextIO | None = None) -> None:
         """Print who spent what, who gave to whom, and what was refused."""
-        print_statement(self.statement(), self.journal(), self.scope_name, file or sys.stdout)
+        statement, journal = self.statement(), self.journal()
+        print_statement(statement, journal, self.scope_name, file or sys.stdout, self.unposted)
 
     def add_listener(self, listener: Listener) -> Callable[[], None]:
         """Have a function called with (scope, journal entry) for everything that happens.
@@ -99,4 +125,10 @@ class Reading(CallDoor):
     async def aprint_report(self, file: TextIO | None = None) -> None:
         """Print who spent what, who gave to whom, and what was refused."""
         statement, journal = await self.astatement(), await self.ajournal()
-        print_statement(statement, journal, self.scope_name, file or sys.stdout)
+        print_statement(statement, journal, self.scope_name, file or sys.stdout, self.unposted)
+
+    async def aresolve(self, key: str) -> Reply | None:
+        """Return what came of the command with this key; see `BudgetManager.resolve`."""
+        scope, key = self.scope_name, check_name(key, "key")
+        waits = self._engine.backlog.find(scope, key)
+        return waits or await self._engine.store.aresolve(scope, key)

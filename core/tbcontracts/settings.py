@@ -17,7 +17,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "unit": ("tokens",),
     "policy": ("priority",),
     "on_contract_change": ("keep", "apply", "raise"),
-    "on_store_error": ("deny",),
+    "on_store_error": ("deny", "allow"),
 }
 _ANOTHER_TIME = 2_071_234_567.5  # not 1970 in any of its parts: year to second, and the weekday
 _PERIOD = re.compile(r"\{utc:([^{}]+)\}")
@@ -39,6 +39,10 @@ class Settings:
         """Refuse what is not known, and say what is."""
         for name, choices in _CHOICES.items():
             _check_choice(name, getattr(self, name), choices)
+        if self.enforcement == "strict" and self.on_store_error == "allow":
+            msg = 'on_store_error="allow" sends calls without a hold, and strict mode has none.'
+            helps = 'What helps: enforcement="expected", or on_store_error="deny".'
+            raise ConfigurationError(msg, remedy=helps)
         if not isinstance(self.unattributed, BudgetContract):
             _check_choice("unattributed", self.unattributed, ("track", "deny"), " or a contract")
         try:
@@ -53,6 +57,24 @@ class Settings:
         return self.unattributed == "deny" or (
             self.enforcement == "strict" and not isinstance(self.unattributed, BudgetContract)
         )
+
+    @property
+    def goes_without_store(self) -> bool:
+        """Whether calls go out that the store did not answer for."""
+        return self.on_store_error == "allow" or self.enforcement == "observe"
+
+    @property
+    def without_store(self) -> str:
+        """What becomes of calls while the store does not answer, in words."""
+        return _WITHOUT_STORE["observe" if self.enforcement == "observe" else self.on_store_error]
+
+
+_KEPT = "What they use is kept, and posted when it answers."
+_WITHOUT_STORE = {
+    "observe": f"Calls go out unobserved. {_KEPT}",
+    "allow": f'Calls go out without holds (on_store_error="allow"). {_KEPT}',
+    "deny": "No call goes out. What was used is kept, and posted when it answers.",
+}
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...], also: str = "") -> None:

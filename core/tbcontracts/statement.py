@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
+from tbcontracts.backlog import Unposted
 from tbcontracts.books import AccountView, Statement
 from tbcontracts.checks import printable
 from tbcontracts.events import JournalEntry
@@ -15,7 +16,11 @@ _LINES_MAX = 20
 
 
 def print_statement(
-    statement: Statement, journal: Iterable[JournalEntry], scope: str, file: TextIO
+    statement: Statement,
+    journal: Iterable[JournalEntry],
+    scope: str,
+    file: TextIO,
+    unposted: Unposted,
 ) -> None:
     """Print a scope's books.
 
@@ -24,8 +29,10 @@ def print_statement(
         journal: The entries that are still kept; moves and refusals are read from them.
         scope: Their name, for the heading.
         file: Where to.
+        unposted: What this process could not post yet, in all its scopes.
     """
-    print("\n".join(statement_lines(statement, tuple(journal), scope)), file=file)
+    lines = statement_lines(statement, tuple(journal), scope) + _outage_lines(unposted)
+    print("\n".join(lines), file=file)
 
 
 def statement_lines(statement: Statement, journal: Sequence[JournalEntry], scope: str) -> list[str]:
@@ -45,6 +52,26 @@ def statement_lines(statement: Statement, journal: Sequence[JournalEntry], scope
         for account in overdrafts
     ]
     return lines + _given(journal) + _refused(journal)
+
+
+def _outage_lines(unposted: Unposted) -> list[str]:
+    """Say what became of calls while the store did not answer, if it ever did not."""
+    lines = []
+    if unposted.unheld:
+        lines.append(
+            f"{unposted.unheld:,} calls of this process went out without a hold, because the store "
+            f"did not answer; {unposted.uncovered:,} tokens that were posted late are not covered."
+        )
+    if unposted.waiting:
+        lines.append(
+            f"{unposted.waiting:,} ends of calls wait for the store, in all scopes of this process:"
+            f" {unposted.tokens:,} tokens."
+        )
+    if unposted.refused:
+        lines.append(
+            f"{unposted.refused:,} ends of calls were not taken by the books; see the log."
+        )
+    return ["", *lines] if lines else []
 
 
 def _row(account: AccountView) -> tuple[str, ...]:

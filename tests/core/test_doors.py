@@ -37,6 +37,7 @@ AT_ONCE = frozenset(
         "scope_name",
         "settings",
         "store",
+        "unposted",
         "warn_once",
         "weighed",
         "within",

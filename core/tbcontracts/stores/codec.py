@@ -1,4 +1,4 @@
-"""Replies, contracts and journal facts as JSON text, for stores that outlive the process.
+"""Replies, contracts, journal facts and usage as JSON text, for what outlives the process.
 
 Only our own values have a form here; what comes back equals what went in. A contract's
 `on_exceeded` may hold a function of this process, and is left out: the books do not act on it.
@@ -21,10 +21,14 @@ _TYPE = "_"
 _TUPLES: dict[str, Callable[..., Any]] = {
     kind.__name__: kind
     for kind in (
+        commands.Charge,
+        commands.Confidence,
         commands.Denied,
         commands.Done,
         commands.Granted,
         commands.Posted,
+        commands.Settle,
+        commands.Void,
         Move,
         Resolution,
     )

@@ -432,7 +432,7 @@ class Down(SlowStore):
 def test_a_store_that_does_not_answer(server: FakeOpenAI, way: str, enforcement: str) -> None:
     """No call goes out that was not allowed; in observe mode it goes out, and is asked for once."""
     store = Down()
-    _, config = governed(store, enforcement=enforcement)
+    manager, config = governed(store, enforcement=enforcement)
     store.down = True
     model = chat(server)
 
@@ -445,6 +445,9 @@ def test_a_store_that_does_not_answer(server: FakeOpenAI, way: str, enforcement:
     if enforcement == "observe":
         ask()
         assert len(server.log) == 1
+        store.down = False
+        assert manager.flush()
+        assert manager.accounts()["a"].consumed == server.billed_tokens
     else:
         with pytest.raises(StoreError, match="is down"):
             ask()
