@@ -75,10 +75,14 @@ class BudgetGate(BaseCallbackHandler):
         if not calls.runs.turns.is_first(start.run_id, "start", gate=True):
             return
         try:
-            await calls.abegin(start)
+            await self._hold(start)
         except BaseException:
             calls.runs.turns.take_back(start.run_id, "start")  # the guard is not told any more
             raise
+
+    async def _hold(self, start: Start) -> None:
+        """Hold for a call that is told here first."""
+        await self._model_calls.abegin(start)
 
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Charge what the call used."""

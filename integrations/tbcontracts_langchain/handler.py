@@ -81,6 +81,10 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         self._has_gate = True
         return BudgetGate(self._model_calls)
 
+    def with_gate(self) -> list[BaseCallbackHandler]:
+        """Return this handler; where the store is behind a network, with the one before it."""
+        return [self.gate(), self] if self._shared else [self]
+
     # --- runs of chains, graphs, nodes and tools --------------------------------------------------
 
     def on_chain_start(
@@ -192,6 +196,10 @@ class BudgetCallbackHandler(BaseCallbackHandler):
                 return
             if not self._has_gate and in_event_loop():
                 self.manager.warn_once("lone handler", _LONE)
+        self._hold(start)
+
+    def _hold(self, start: Start) -> None:
+        """Hold for a call that is told here first."""
         self._model_calls.begin(start)
 
     def payer(
@@ -253,8 +261,7 @@ def budget_callbacks(
     Example:
         `graph.invoke(x, config={"callbacks": budget_callbacks(manager)})`
     """
-    guard = BudgetCallbackHandler(manager, scope_by=scope_by, agents=agents)
-    return [guard] if manager.store.in_process else [guard.gate(), guard]
+    return BudgetCallbackHandler(manager, scope_by=scope_by, agents=agents).with_gate()
 
 
 _LONE = (

@@ -61,7 +61,7 @@ def govern_graph(
     if from_file:
         _warn_of_misspelt(manager, compiled)
     handler = GraphBudgetHandler(manager, scope_by=scope_by)
-    return rewired(compiled, manager).with_config({"callbacks": [handler]})
+    return rewired(compiled, manager).with_config({"callbacks": handler.with_gate()})
 
 
 def manager_of(governed: Any) -> BudgetManager:

@@ -10,13 +10,12 @@ pause that the node makes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from langchain_core.messages import BaseMessage
 from langgraph.config import get_config
 from langgraph.types import interrupt
 
@@ -25,6 +24,8 @@ from tbcontracts.checks import check_amount
 from tbcontracts.exhaustion import (
     BudgetRequest,
     Policy,
+    agrant,
+    awas_granted,
     grant,
     policy_of,
     request_for,
@@ -32,7 +33,9 @@ from tbcontracts.exhaustion import (
     what_now,
 )
 from tbcontracts_langchain import BudgetCallbackHandler
+from tbcontracts_langchain.gate import BudgetGate
 from tbcontracts_langchain.handler import ScopeBy
+from tbcontracts_langchain.model_calls import ModelCalls, Start
 
 T = TypeVar("T")
 
@@ -109,57 +112,14 @@ class GraphBudgetHandler(BudgetCallbackHandler):
             **kwargs,
         )
 
-    def on_chat_model_start(
-        self,
-        serialized: dict[str, Any],
-        messages: list[list[BaseMessage]],
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Hold budget for a call to a chat model, ask for it, or refuse the call.
+    def gate(self) -> GraphBudgetGate:
+        """Return the handler that goes before this one where the store is behind a network."""
+        self._has_gate = True
+        return GraphBudgetGate(self, self._model_calls)
 
-        Raises:
-            BudgetExceededError: The call cannot be paid for; it is not sent.
-        """
-        begin = partial(
-            super().on_chat_model_start,
-            serialized,
-            messages,
-            run_id=run_id,
-            parent_run_id=parent_run_id,
-            metadata=metadata,
-            **kwargs,
-        )
-        self.until_paid(begin, metadata)
-
-    def on_llm_start(
-        self,
-        serialized: dict[str, Any],
-        prompts: list[str],
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Hold budget for a call to a text model, ask for it, or refuse the call.
-
-        Raises:
-            BudgetExceededError: The call cannot be paid for; it is not sent.
-        """
-        begin = partial(
-            super().on_llm_start,
-            serialized,
-            prompts,
-            run_id=run_id,
-            parent_run_id=parent_run_id,
-            metadata=metadata,
-            **kwargs,
-        )
-        self.until_paid(begin, metadata)
+    def _hold(self, start: Start) -> None:
+        """Hold budget for a call, ask for it, or refuse the call."""
+        self.until_paid(partial(super()._hold, start), start.metadata)
 
     def books(self, metadata: Mapping[str, Any]) -> BudgetManager:
         """Return the manager on the books of a run."""
@@ -184,13 +144,30 @@ class GraphBudgetHandler(BudgetCallbackHandler):
         asked = self._answered_before(place, metadata or {})
         outcome = _tried(begin)
         while isinstance(outcome, BudgetExceededError):
-            self._ask_about(outcome, f"{place} {asked}")
+            grant(self.manager, *self._granted(outcome, f"{place} {asked}"))
             asked += 1
             outcome = _tried(begin)
         return outcome
 
-    def _ask_about(self, refusal: BudgetExceededError, request_id: str) -> None:
-        """Ask for what was refused, and put what is granted on the books.
+    async def auntil_paid(
+        self, begin: Callable[[], Awaitable[T]], metadata: Mapping[str, Any] | None
+    ) -> T:
+        """Begin a call without blocking the event loop; see `until_paid`."""
+        task = _task_of(metadata)
+        if task is None:
+            return await begin()
+        place = f"{task} {self._places.next(task)}"
+        asked = await self._aanswered_before(place, metadata or {})
+        outcome = await _atried(begin)
+        while isinstance(outcome, BudgetExceededError):
+            granted = self._granted(outcome, f"{place} {asked}")
+            await agrant(self.manager, *granted)
+            asked += 1
+            outcome = await _atried(begin)
+        return outcome
+
+    def _granted(self, refusal: BudgetExceededError, request_id: str) -> tuple[BudgetRequest, int]:
+        """Ask for what was refused; return what was asked and what was granted.
 
         Raises:
             BudgetExceededError: The refusal, where nobody is asked or somebody said no.
@@ -206,7 +183,7 @@ class GraphBudgetHandler(BudgetCallbackHandler):
         tokens = _ask(request)
         if not tokens:
             raise refusal
-        grant(self.manager, request, tokens)
+        return request, tokens
 
     def _answered_before(self, place: str, metadata: Mapping[str, Any]) -> int:
         """Take the answers that were given at this place before; return how many there are."""
@@ -218,11 +195,46 @@ class GraphBudgetHandler(BudgetCallbackHandler):
                 asked += 1
         return asked
 
+    async def _aanswered_before(self, place: str, metadata: Mapping[str, Any]) -> int:
+        """Do the same without blocking the event loop."""
+        asked = 0
+        if _has_answers():
+            books = self.books(metadata)
+            while await awas_granted(books, f"{place} {asked}"):
+                interrupt(None)
+                asked += 1
+        return asked
+
+
+class GraphBudgetGate(BudgetGate):
+    """Holds for a graph's calls without blocking the event loop, and pauses it like its guard.
+
+    Args:
+        guard: The handler that goes after it.
+        calls: The calls that both share.
+    """
+
+    def __init__(self, guard: GraphBudgetHandler, calls: ModelCalls) -> None:
+        super().__init__(calls)
+        self.guard = guard
+
+    async def _hold(self, start: Start) -> None:
+        """Hold budget for a call, ask for it, or refuse the call."""
+        await self.guard.auntil_paid(partial(super()._hold, start), start.metadata)
+
 
 def _tried(begin: Callable[[], T]) -> T | BudgetExceededError:
     """Begin a call; return the refusal if it is refused."""
     try:
         return begin()
+    except BudgetExceededError as refusal:
+        return refusal
+
+
+async def _atried(begin: Callable[[], Awaitable[T]]) -> T | BudgetExceededError:
+    """Begin a call; return the refusal if it is refused."""
+    try:
+        return await begin()
     except BudgetExceededError as refusal:
         return refusal
 
@@ -298,8 +310,13 @@ def _handlers(callbacks: Any) -> Iterable[Any]:
 
 
 def _replaced(handlers: Iterable[Any], handler: GraphBudgetHandler) -> list[Any]:
-    others = [other for other in handlers if not _is_of(other, handler.manager)]
-    return [handler, *others]
+    others = [other for other in handlers if not _is_of(_guard_of(other), handler.manager)]
+    return [*handler.with_gate(), *others]
+
+
+def _guard_of(handler: Any) -> Any:
+    """Return the handler that a gate goes before; any other handler itself."""
+    return handler.guard if isinstance(handler, GraphBudgetGate) else handler
 
 
 def _is_of(handler: Any, manager: BudgetManager) -> bool:

@@ -233,13 +233,13 @@ def _coroutine(node: NodeBudget, action: Any) -> Callable[..., Any]:
     async def wrapper(*args: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         run = _Run(node, action, args, kwargs, config)
         try:
-            run.visit.begin()
+            await run.visit.abegin()
             with run.visit.inside():
                 result = await run.call()
                 if isinstance(result, Runnable):
                     result = await result.ainvoke(run.state, run.visit.config)
         except BaseException as error:
-            run.visit.failed(error)
+            await run.visit.afailed(error)
             instead = _instead(run.visit, error)
             if instead is None:
                 raise
@@ -290,7 +290,7 @@ def _async_generator(node: NodeBudget, action: Any) -> Callable[..., Any]:
         run = _Run(node, action, args, kwargs, config)
         last = None
         try:
-            run.visit.begin()
+            await run.visit.abegin()
             pieces = run.call()
             done = False
             while not done:
@@ -301,7 +301,7 @@ def _async_generator(node: NodeBudget, action: Any) -> Callable[..., Any]:
                     last = piece
                     yield piece
         except BaseException as error:
-            run.visit.failed(error)
+            await run.visit.afailed(error)
             instead = _instead(run.visit, error)
             if instead is None:
                 raise

@@ -71,11 +71,11 @@ class BudgetedRunnable(RunnableLambda[Any, Any]):
         visit = Visit(self.node, config, (input,))
         steps = _Steps()
         try:
-            visit.begin()
+            await visit.abegin()
             with visit.inside():
                 result = await self._arun(input, visit, steps, kwargs)
         except BaseException as error:
-            visit.failed(error)
+            await visit.afailed(error)
             instead = _instead(visit, error)
             if instead is None:
                 raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partial
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -102,17 +101,33 @@ class Visit:
         """
         if self.node.usage_fn is None:
             return
-        shape = CallShape(size_request(plain(value) for value in self._inputs))
         with self.inside():
-            self._call = self.handler.until_paid(
-                partial(self._begin_call, shape), self.config.get("metadata")
-            )
+            self._call = self.handler.until_paid(self._begin_call, self.config.get("metadata"))
 
-    def _begin_call(self, shape: CallShape) -> Call:
+    async def abegin(self) -> None:
+        """Do the same without blocking the event loop."""
+        if self.node.usage_fn is None:
+            return
+        with self.inside():
+            metadata = self.config.get("metadata")
+            self._call = await self.handler.auntil_paid(self._abegin_call, metadata)
+
+    def _begin_call(self) -> Call:
         try:
-            return self.books.begin_call(self.node.agent, shape, note="node")
+            return self.books.begin_call(self.node.agent, self._shape, note="node")
         except BudgetExceededError as refusal:
             raise as_langchain(refusal) from None
+
+    async def _abegin_call(self) -> Call:
+        try:
+            return await self.books.abegin_call(self.node.agent, self._shape, note="node")
+        except BudgetExceededError as refusal:
+            raise as_langchain(refusal) from None
+
+    @property
+    def _shape(self) -> CallShape:
+        """What is known of the run, where it is one call."""
+        return CallShape(size_request(plain(value) for value in self._inputs))
 
     @contextmanager
     def inside(self, *, closing: bool = False) -> Iterator[None]:
@@ -141,23 +156,28 @@ class Visit:
 
     def succeeded(self, result: Any) -> None:
         """Charge what a run used that ended well, and note its score. Never raises."""
-        self._charge(result)
-        self._governed.note_score(self._governed.score(_update(result)))
-
-    async def asucceeded(self, result: Any) -> None:
-        """Do the same where the score may be awaited."""
-        self._charge(result)
-        self._governed.note_score(await self._governed.ascore(_update(result)))
-
-    def _charge(self, result: Any) -> None:
         if self._call is not None:
             self._governed.succeeded(self._call, result)
         self._leave(None)
+        self._governed.note_score(self._governed.score(_update(result)))
+
+    async def asucceeded(self, result: Any) -> None:
+        """Do the same without blocking the event loop."""
+        if self._call is not None:
+            await self._governed.asucceeded(self._call, result)
+        self._leave(None)
+        await self._governed.anote_score(await self._governed.ascore(_update(result)))
 
     def failed(self, error: BaseException) -> None:
         """Charge what a run used that failed. Never raises."""
         if self._call is not None:
             self._governed.failed(self._call, error)
+        self._leave(error)
+
+    async def afailed(self, error: BaseException) -> None:
+        """Do the same without blocking the event loop."""
+        if self._call is not None:
+            await self._governed.afailed(self._call, error)
         self._leave(error)
 
     def _leave(self, error: BaseException | None) -> None:
