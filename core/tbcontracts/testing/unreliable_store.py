@@ -8,7 +8,7 @@ from tbcontracts.books import Statement
 from tbcontracts.commands import Command, Reply
 from tbcontracts.errors import OutcomeUnknownError, StoreError
 from tbcontracts.events import JournalEntry
-from tbcontracts.stores.base import Applied, Clock
+from tbcontracts.stores.base import Applied, Capabilities, Clock
 from tbcontracts.stores.memory import MemoryStore
 
 
@@ -26,6 +26,8 @@ class UnreliableStore:
         asked: How often something was asked of it, answered or not.
         before: Called with each command before it takes effect; what it raises, the caller gets.
     """
+
+    capabilities: Capabilities = MemoryStore.capabilities
 
     def __init__(
         self, *, in_process: bool = False, durable: bool = True, clock: Clock | None = None
