@@ -494,10 +494,10 @@ def test_holds_from_before_the_outage_stay_valid() -> None:
     assert manager.flush()
     account = manager.accounts()["writer"]
     assert (account.consumed, account.held) == (450, 0)
-    lates = [
+    late = [
         entry.facts.get("late", False) for entry in manager.journal() if entry.kind == "settled"
     ]
-    assert lates == [False, True]
+    assert late == [False, True]
 
 
 def test_a_hold_that_took_effect_unheard_is_the_one_that_is_settled() -> None:
@@ -536,7 +536,7 @@ def test_an_unknown_agent_is_still_the_programmers_mistake() -> None:
     """Neither mode lets it through."""
     manager = manager_on(UnreliableStore(), on_store_error="allow")
     with pytest.raises(KeyError):
-        manager.reserve("wirter", 10)
+        manager.reserve("nobody", 10)
 
 
 @pytest.mark.parametrize("door", ["plain", "awaited"])
