@@ -31,6 +31,7 @@ AT_ONCE = frozenset(
         "is_view_of",
         "keeping_reserve",
         "learn",
+        "listener_entries_dropped",
         "register",
         "register_agent",
         "scope",

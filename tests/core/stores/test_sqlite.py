@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
 
-from tbcontracts import BudgetManager
 from tbcontracts.errors import ConfigurationError, StoreError
 from tbcontracts.stores import open_store
+from tbcontracts.stores.sqlite import SqliteStore
 
 
 @pytest.fixture
@@ -60,11 +61,9 @@ def test_a_foreign_file_is_not_touched(tmp_path: Path) -> None:
     assert text.read_text().startswith("not a database")
 
 
-def test_a_closed_file_is_told_in_whole_sentences(tmp_path: Path) -> None:
-    """What SQLite says may end with a dot of its own."""
-    manager = BudgetManager(store=f"sqlite:///{tmp_path}/budget.db")
-    manager.register_agent("a")
-    manager.remaining("a")
-    manager.store.close()
-    with pytest.raises(StoreError, match=r"closed database\. Nothing was written\."):
-        manager.remaining("a")
+def test_what_sqlite_says_is_told_in_whole_sentences(tmp_path: Path) -> None:
+    """It may end with a dot of its own."""
+    store = open_store(f"sqlite:///{tmp_path}/budget.db")
+    assert isinstance(store, SqliteStore)
+    told = store._failure(sqlite3.ProgrammingError("Cannot operate on a closed database."))
+    assert "a closed database. Nothing was written. What helps" in str(told)
