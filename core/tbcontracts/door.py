@@ -148,6 +148,7 @@ class Door:
             UnknownAgentError: The agent has no contract.
         """
         governed = Governed(self._as_manager(), self._known(name), confidence_fn, usage_fn, ask_fn)
+        governed.check_fallback()
         return partial(wrap, governed)
 
     def closing(self, name: str) -> AbstractContextManager[None]:

@@ -68,9 +68,6 @@ class Governed:
             if function is not None and not callable(function):
                 msg = f"{what} {of_agent} must be a function, not {type(function).__name__}."
                 raise TypeError(msg)
-        policy = policy_of(manager.contracts.get(name))
-        if policy.kind == "fallback":
-            self._checked_fallback(policy.fallback, name)
         score = None
         if confidence_fn is not None:
             score = score_source(confidence_fn, f"confidence_fn {of_agent}")
@@ -147,6 +144,16 @@ class Governed:
         if not tokens:
             raise refusal
         grant(self.manager, request, tokens)
+
+    def check_fallback(self) -> None:
+        """Say at once that a fallback cannot be called here; a node's may also be a node or a model.
+
+        Raises:
+            ConfigurationError: It is no function.
+        """
+        policy = policy_of(self.manager.contracts.get(self.name))
+        if policy.kind == "fallback":
+            self._checked_fallback(policy.fallback, self.name)
 
     @staticmethod
     def _checked_fallback(fallback: Any, name: str) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -292,3 +293,27 @@ def test_a_period_in_the_name_begins_new_books_by_the_stores_clock() -> None:
     assert (january.consumed, january.held) == (800, 0)
     february = manager.accounts()["boss"]
     assert (february.consumed, february.held) == (0, 900)
+
+
+def test_what_is_known_of_scopes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many scopes a manager remembers some; one that it forgot is opened again, unharmed."""
+    monkeypatch.setattr("tbcontracts.engine._OPENED_MAX", 3)
+    manager = team()
+    for _ in range(2):
+        for number in range(10):
+            manager.scope(f"run-{number}").record_usage("boss", 10)
+            assert len(manager._engine._opened) <= 3
+    assert {manager.scope(f"run-{number}").remaining("boss") for number in range(10)} == {980}
+
+
+def test_warnings_come_once_each_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that makes up names is not warned of each of them."""
+    monkeypatch.setattr("tbcontracts.engine._WARNED_MAX", 3)
+    manager = team()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            for number in range(10):
+                manager.warn_once(f"topic {number}", f"of {number}")
+    assert [str(warning.message) for warning in warned] == ["of 0", "of 1", "of 2"]
+    assert len(manager._engine._warned) == 3

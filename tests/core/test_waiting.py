@@ -9,8 +9,24 @@ from typing import Any
 
 import pytest
 
-from tbcontracts import BudgetExceededError, BudgetManager, ConfidenceGateError
-from tbcontracts.commands import Command, Denied, Reserve
+from tbcontracts import (
+    BudgetContract,
+    BudgetExceededError,
+    BudgetManager,
+    ConfidenceGateError,
+)
+from tbcontracts.commands import (
+    ChangeContract,
+    Command,
+    Denied,
+    Expire,
+    Finish,
+    Reserve,
+    Settle,
+    TopUp,
+    Transfer,
+    Void,
+)
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.stores.base import Applied
 from tbcontracts.stores.memory import MemoryStore
@@ -247,3 +263,58 @@ def test_bad_waits_are_refused(manager: BudgetManager, wait_s: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="wait_s"):
         manager.reserve("low", 0, wait_s=wait_s)
     assert kinds(manager) == []
+
+
+FREEING: dict[str, Command] = {
+    "settled": Settle("h", "low", 5),
+    "voided": Void("h"),
+    "expired": Expire(),
+    "topped_up": TopUp(None, 1),
+    "finished": Finish("high"),
+    "transferred": Transfer(None, "low", 1),
+    "contract_changed": ChangeContract(BudgetContract("low", max_tokens=1)),
+}
+
+
+@pytest.mark.parametrize("door", ["sync", "async"])
+@pytest.mark.parametrize("kind", sorted(FREEING))
+def test_whatever_frees_budget_wakes_who_waits(kind: str, door: str) -> None:
+    """At once, without asking again on its own, whichever door the command came in by."""
+    now = [1_000.0]
+    heard: list[str] = []
+    manager = BudgetManager(clock=lambda: now[0])
+    manager.add_listener(lambda _, entry: heard.append(entry.kind))
+    for name, priority in (("low", 1), ("high", 3)):
+        manager.register_agent(name, priority=priority, max_tokens=0)
+    manager.apply_to("default", TopUp(None, 100))
+    manager.apply_to("default", Reserve("low", 10, "h", ttl_s=5))
+    now[0] += 6
+    woken: list[str] = []
+    with manager._engine.lines.waiting("default", 1, lambda: woken.append("now")) as (line, waiter):
+        state = line.turn_of(waiter)
+        assert state is not None
+        line.refused(waiter, state)
+        assert line.turn_of(waiter) is None
+        woken.clear()
+        if door == "sync":
+            manager.apply_to("default", FREEING[kind])
+        else:
+            asyncio.run(manager.aapply_to("default", FREEING[kind]))
+        assert manager.journal()[-1].kind == kind
+        assert woken
+        assert line.turn_of(waiter) is not None
+    assert manager.flush_listeners(LONG_S)
+    assert heard[-1] == kind
+
+
+def test_an_awaited_hold_wakes_nobody_for_nothing(manager: BudgetManager) -> None:
+    """What takes budget is no reason to ask again."""
+    manager.top_up("low", 10)
+    woken: list[str] = []
+    with manager._engine.lines.waiting("default", 1, lambda: woken.append("now")) as (line, waiter):
+        state = line.turn_of(waiter)
+        assert state is not None
+        line.refused(waiter, state)
+        woken.clear()
+        asyncio.run(manager.areserve("low", 10))
+        assert not woken

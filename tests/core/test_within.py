@@ -233,3 +233,14 @@ def test_an_overdraft_outside_is_told(door: str) -> None:
         charge(door, bot, "w", 200)
     assert (told.value.agent_name, told.value.scope) == ("w", "default")
     assert year.accounts()["all"].consumed == 700
+
+
+@pytest.mark.parametrize("door", ["sync", "async"])
+def test_a_reserve_that_is_kept_inside_is_not_kept_outside(door: str) -> None:
+    """Under "end" the inner hold leaves the inner reserve alone; the outer agent has its own."""
+    team, crew = BudgetManager(), BudgetManager()
+    team.register_agent("crew", max_tokens=100)
+    crew.register_agent("boss", max_tokens=200, min_reserve=100, on_exceeded="end")
+    crew = crew.within(team, agent="crew")
+    reserve(door, crew, "boss", 100)
+    assert team.accounts()["crew"].held == 100

@@ -37,6 +37,7 @@ from tbcontracts.errors import (
     UnknownAgentError,
 )
 from tbcontracts.rules import step
+from tbcontracts.usage import Usage
 
 
 class Scope:
@@ -275,3 +276,35 @@ def test_new_budget_does_not_pay_what_is_owed() -> None:
     scope(ChangeContract(BudgetContract("a", max_tokens=100, priority=2)))
     assert scope.numbers("a") == (950, 900, 0)
     assert state_of(scope.books).accounts[0].owed == 800
+
+
+def test_nothing_is_refused_for_holds_whose_limit_has_passed() -> None:
+    """However many are due: a command ends 16 of them, and as many more as it takes."""
+    scope = Scope(a=100)
+    for number in range(100):
+        scope(Reserve("a", 1, f"h{number}", ttl_s=1))
+    scope.now += 1
+    assert isinstance(scope(Reserve("a", 97, "all but three")), Granted)
+    assert scope.numbers("a") == (100, 0, 97)
+
+
+def test_each_bucket_is_added_up_by_itself() -> None:
+    """With a hold or without, the parts of input and output too."""
+    scope = Scope(a=10_000)
+    usage = Usage(
+        input_tokens=1_000,
+        output_tokens=50,
+        cached_input_tokens=200,
+        cache_write_tokens=30,
+        reasoning_tokens=4,
+    )
+    scope(Reserve("a", 1_050, "h"))
+    scope(Settle("h", "a", 1_050, usage))
+    scope(Charge("a", 1_050, usage))
+    account = state_of(scope.books).accounts[0]
+    assert (account.input_tokens, account.output_tokens) == (2_000, 100)
+    assert account.cached_input_tokens == 400
+    assert (account.cache_write_tokens, account.reasoning_tokens) == (60, 8)
+    for entry in list(scope.books.journal)[-2:]:
+        parts = ("cached_input", "cache_write", "reasoning")
+        assert [entry.facts[f"{part}_tokens"] for part in parts] == [200, 30, 4]

@@ -163,18 +163,18 @@ def scripted() -> Iterator[tuple[str, Iterator[tuple[Command, float]]]]:
     )
     many: list[tuple[Command, float]] = [
         (Reserve("a", 1, f"h{n}", ttl_s=5, enforcement="strict" if n % 2 else "expected"), 0)
-        for n in range(40)
+        for n in range(80)
     ]
     yield (
         "many holds due at once",
         iter(
             [
-                (Open((BudgetContract("a", max_tokens=60), BudgetContract("b", max_tokens=0))), 0),
+                (Open((BudgetContract("a", max_tokens=80), BudgetContract("b", max_tokens=0))), 0),
                 *many,
                 (Reserve("a", 5, "16 end before it"), 5),
                 (Expire(1), 0),
                 (Refuse("a", 5, "unbounded"), 0),
-                (Reserve("a", 60, "all end before it is refused"), 0),
+                (Reserve("a", 80, "all end before it is refused"), 0),
             ]
         ),
     )
@@ -287,6 +287,7 @@ MUTANTS = [
     Mutant("leave is ignored", "rules.holds", "amount + command.leave - account.remaining", "amount - account.remaining"),
     Mutant("leave is not checked", "rules.holds", "if command.leave != 0:", "if False:"),
     Mutant("what must stay counts as reachable", "rules.holds", "found.found - command.leave", "found.found"),
+    Mutant("a refusal comes before all due holds have ended", "rules.holds", "while denial is not None and sweep", "if denial is not None and sweep"),
     Mutant("the reserve is not named", "rules.holds", "elif found.found + account.remaining >= amount:", "elif False:"),
     Mutant("the gate opens at the threshold", "confidence_gate", "score < contract", "score <= contract"),
     Mutant("a closed scope takes holds", "rules.holds", "    if books.closed:\n", "    if False:\n"),

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tbcontracts.commands import Charge, Open
+from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import ConfigurationError, StoreError
-from tbcontracts.stores import open_store
+from tbcontracts.stores import open_store, sqlite
 from tbcontracts.stores.sqlite import SqliteStore
 
 
@@ -67,3 +69,28 @@ def test_what_sqlite_says_is_told_in_whole_sentences(tmp_path: Path) -> None:
     assert isinstance(store, SqliteStore)
     told = store._failure(sqlite3.ProgrammingError("Cannot operate on a closed database."))
     assert "a closed database. Nothing was written. What helps" in str(told)
+
+
+def test_a_transaction_that_failed_leaves_nothing_behind(
+    ledger: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in the file nor in what this process keeps of it."""
+    store = open_store(ledger)
+    store.apply("s", Open((BudgetContract("a", max_tokens=100),)))
+
+    def fails(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "_write", fails)
+        with pytest.raises(StoreError, match="disk I/O error"):
+            store.apply("s", Charge("a", 40))
+        with pytest.raises(StoreError, match="disk I/O error"):
+            store.apply("new", Charge("a", 40, track=True))
+    posted = store.apply("s", Charge("a", 7))
+    assert [(entry.seq, entry.consumed) for entry in posted.entries] == [(2, 7)]
+    statement = store.read("s")
+    assert statement is not None
+    assert statement.accounts[0].consumed == 7
+    assert store.read("new") is None
+    store.close()
