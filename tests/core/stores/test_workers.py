@@ -7,8 +7,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,17 +24,7 @@ from tbcontracts_langgraph import budget, govern_graph
 WORKERS, CALLS_EACH, SIZE, BUDGET = 4, 10, 2_000, 5_000
 PROMPT = "hello"
 FORK = multiprocessing.get_context("fork")
-_ledgers = count()
 _opened: list[BudgetManager] = []
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the URL of a ledger that does not exist yet, in each kind of store."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/budget.db"
-    server: str = request.getfixturevalue("postgres_server")
-    return f"{server}?ledger_schema=workers_{next(_ledgers)}"
 
 
 @pytest.fixture

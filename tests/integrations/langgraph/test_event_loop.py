@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Command
 
 from tbcontracts import BudgetManager
 from tbcontracts.testing.slow_store import SlowStore
-from tbcontracts_langgraph import budget, govern_graph
+from tbcontracts_langgraph import budget, budgeted, govern_graph
 
 TICKS = 50
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*_SelectorTransport:pytest.PytestUnraisableExceptionWarning"
-)
+# LangChain makes the coroutines of all inline handlers before it awaits the first. Where that one
+# raises, the others are forgotten, and Python says so whenever it finds them.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:coroutine 'ahandle_event':RuntimeWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:.*coroutine object ahandle_event:pytest.PytestUnraisableExceptionWarning"
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def _forgotten_coroutines() -> Iterator[None]:
+    """Find them now, not in the middle of another test."""
+    yield
+    gc.collect()
 
 
 class Ticker:
@@ -91,3 +107,67 @@ async def test_the_loop_goes_on_while_the_store_answers(
     assert store.blocked == 0  # nobody waited for the store on the loop's own thread
     account = manager.accounts()["writer"]
     assert (account.consumed, account.held) == (world.server.billed_tokens, 0)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_a_graph_asks_for_budget_without_blocking(world: Any, wrapped: bool) -> None:
+    """It pauses at the call; each replay finds the earlier grants, and none counts twice."""
+    store = SlowStore()
+    manager = BudgetManager(store=store)
+    model = world.chat(max_completion_tokens=100)
+
+    async def write(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    terms: dict[str, Any] = {"max_tokens": 10, "min_reserve": 0, "on_exceeded": "ask"}
+    builder = StateGraph(MessagesState)
+    node: Callable[..., Any] = write
+    if wrapped:
+        builder.add_node("writer", budgeted(manager, "writer", **terms)(node))
+    else:
+        builder.add_node("writer", node, metadata=budget("writer", **terms))
+    builder.add_edge(START, "writer")
+    graph = govern_graph(builder, manager, checkpointer=InMemorySaver())
+    config: Any = {"configurable": {"thread_id": "1"}}
+    result = await graph.ainvoke({"messages": [("user", "hello")]}, config)
+    asked = 0
+    while "__interrupt__" in result:
+        assert world.server.log == ()
+        asked += 1
+        result = await graph.ainvoke(Command(resume=40), config)
+    assert asked == 3
+    assert store.blocked == 0
+    assert manager.report()["writer"]["allocated"] == 10 + 40 * asked
+    assert manager.accounts()["writer"].consumed == world.server.billed_tokens
+
+
+@pytest.mark.anyio
+async def test_a_node_that_is_one_call_is_held_without_blocking() -> None:
+    """Where `usage_fn` says what a node used, the node itself is held and charged."""
+    store = SlowStore()
+    manager = BudgetManager(store=store)
+    manager.register_agent("writer", max_tokens=1_000)
+    calls: list[str] = []
+
+    @budgeted(manager, "writer", usage_fn=lambda update: len(update["messages"][0].content))
+    async def write(state: MessagesState) -> dict[str, Any]:
+        text = str(state["messages"][0].content)
+        calls.append(text)
+        if text == "fail":
+            raise ValueError(text)
+        return {"messages": [AIMessage("four")]}
+
+    builder = StateGraph(MessagesState)
+    node: Callable[..., Any] = write
+    builder.add_node("writer", node)
+    builder.add_edge(START, "writer")
+    graph: Any = builder.compile()
+    await graph.ainvoke({"messages": [("user", "go")]})
+    assert manager.report()["writer"]["consumed"] == len("four")
+    with pytest.raises(ValueError, match="fail"):
+        await graph.ainvoke({"messages": [("user", "fail")]})
+    assert calls == ["go", "fail"]
+    assert store.blocked == 0
+    account = manager.accounts()["writer"]
+    assert (account.held, account.consumed) == (0, len("four") + account.unmeasured)
