@@ -146,7 +146,7 @@ class Governed:
         grant(self.manager, request, tokens)
 
     def check_fallback(self) -> None:
-        """Say at once that a fallback cannot be called here; a node's may also be a node or a model.
+        """Say at once that a fallback cannot be called here; a node's may be a node or a model.
 
         Raises:
             ConfigurationError: It is no function.
