@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import pytest
 
@@ -56,15 +57,16 @@ class Sleepers:
     """Tells when threads wait in line."""
 
     def __init__(self) -> None:
-        self._asleep = threading.Semaphore(0)
+        # Not a semaphore: a signal handler may come in the middle of noting, and use this too.
+        self._asleep: SimpleQueue[None] = SimpleQueue()
 
     def note(self) -> None:
         """Note that one is about to wait."""
-        self._asleep.release()
+        self._asleep.put(None)
 
     def await_next(self) -> None:
         """Wait until one more waits."""
-        assert self._asleep.acquire(timeout=PATIENCE_S)
+        self._asleep.get(timeout=PATIENCE_S)
 
 
 @pytest.fixture
