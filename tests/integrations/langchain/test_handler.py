@@ -425,7 +425,7 @@ def test_an_outer_hold_is_not_doubled(server: FakeOpenAI) -> None:
     from tbcontracts.sizing import CallShape
     from tbcontracts.tokens import RequestSize
 
-    call = manager.begin_call("a", CallShape(RequestSize(10, 10), output_cap=100))
+    call = manager.begin_call("a", CallShape(RequestSize(50, 50), output_cap=2_000))
     with manager.calling(call):
         chat(server).invoke("hello", config)
     call.end(Ending())
