@@ -6,6 +6,7 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+from tests.integrations.langchain.leftovers import find_leftovers
 
 
 @pytest.fixture
@@ -15,5 +16,6 @@ def forgotten_coroutines() -> Iterator[None]:
     It makes one for each inline handler before it awaits the first; where that one raises, Python
     warns of the others when it finds them.
     """
+    find_leftovers()
     yield
     gc.collect()

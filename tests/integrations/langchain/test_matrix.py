@@ -22,6 +22,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI, OpenAI
 from pydantic import SecretStr
+from tests.integrations.langchain.leftovers import find_leftovers
 
 from tbcontracts import BudgetExceededError, BudgetManager
 from tbcontracts.testing import Answer, FakeOpenAI, Fault, ScriptedRequest
@@ -209,6 +210,9 @@ def run(cell: Cell, server: FakeOpenAI, config: Any, gate: threading.Event) -> B
 @pytest.mark.parametrize("cell", CELLS, ids=", ".join)
 def test_cell(cell: Cell) -> None:
     """Run one cell."""
+    collects = cell.kind == "astream_events" and cell.ending == "refused"
+    if collects:
+        find_leftovers()
     gate, now = threading.Event(), [0.0]
     with FakeOpenAI(script(cell.ending, gate)) as server:
         manager = BudgetManager(clock=lambda: now[0])
@@ -220,7 +224,7 @@ def test_cell(cell: Cell) -> None:
         fails = cell.ending in ("rejected", "dropped", "cancelled", "refused")
         assert isinstance(error, Exception | asyncio.CancelledError) if fails else True
         check(cell, manager, server, error, now)
-    if cell.kind == "astream_events" and cell.ending == "refused":
+    if collects:
         del error
         gc.collect()  # what LangChain forgot is found here, not in the middle of another test
 
