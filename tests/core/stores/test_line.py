@@ -109,21 +109,28 @@ class Interrupted(BaseException):
 
 @pytest.fixture
 def on_signal() -> Iterator[list[Callable[[], object]]]:
-    """Return a list, whose last function is what the signal handler does."""
+    """Return a list, whose last function is what the signal handler does, once."""
     todo: list[Callable[[], object]] = []
-    before = signal.signal(signal.SIGUSR1, lambda *_: todo[-1]())
+    before = signal.signal(signal.SIGUSR1, lambda *_: todo and todo.pop()())
     yield todo
     signal.signal(signal.SIGUSR1, before)
 
 
-def send_signal_when_asleep(sleepers: Sleepers, then: Callable[[], object]) -> threading.Thread:
-    """Send this thread the signal once it waits in line, and do something afterwards."""
-    me = threading.get_ident()
+def send_signal_when_asleep(
+    sleepers: Sleepers, on_signal: list[Callable[[], object]]
+) -> threading.Thread:
+    """Send this thread the signal once it waits in line.
+
+    One that comes just before the thread sleeps in the kernel would be looked at only when it
+    wakes: Python's handlers do not run there. So it is sent until it was handled.
+    """
+    me, pause = threading.get_ident(), threading.Event()
 
     def send() -> None:
         sleepers.await_next()
-        signal.pthread_kill(me, signal.SIGUSR1)
-        then()
+        while on_signal:
+            signal.pthread_kill(me, signal.SIGUSR1)
+            pause.wait(0.01)
 
     thread = threading.Thread(target=send)
     thread.start()
@@ -140,7 +147,7 @@ def test_who_is_interrupted_in_line_leaves_it(
 
     on_signal.append(interrupt)
     with ThreadPoolExecutor(1) as pool:
-        thread = send_signal_when_asleep(sleepers, lambda: None)
+        thread = send_signal_when_asleep(sleepers, on_signal)
         with pytest.raises(Interrupted):
             held.line.carry_out("s", charge(2))
         behind = pool.submit(held.line.carry_out, "s", charge(3))
@@ -175,7 +182,7 @@ def test_who_is_interrupted_hands_its_turn_on(
 
     held.line._pass_on = passed_on  # type: ignore[method-assign]
     on_signal.append(interrupt)
-    thread = send_signal_when_asleep(sleepers, lambda: None)
+    thread = send_signal_when_asleep(sleepers, on_signal)
     with pytest.raises(Interrupted):
         held.line.carry_out("s", charge(2))
     behind[0].join(PATIENCE_S)
@@ -196,7 +203,7 @@ def test_a_signal_handler_that_settles_while_its_thread_waits(
         held.go_on.set()
 
     on_signal.append(handle)
-    thread = send_signal_when_asleep(sleepers, lambda: None)
+    thread = send_signal_when_asleep(sleepers, on_signal)
     held.line.carry_out("s", charge(2))
     thread.join(PATIENCE_S)
     assert answers[0].reply[:2] == ("a", 7)
