@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 from tests.core.stores.powercut import PowerCut
 
-from tbcontracts.commands import Charge, Open
+from tbcontracts.commands import Charge, Command, Open
 from tbcontracts.contract import BudgetContract
-from tbcontracts.stores import open_store
+from tbcontracts.stores import Store, open_store
 from tbcontracts.testing.audit import Audit
 from tbcontracts.testing.history import Recorder, check_history
 from tbcontracts.testing.strategies import Commands
@@ -28,6 +28,7 @@ from tbcontracts.testing.strategies import Commands
 SOAK = bool(os.environ.get("TBC_SOAK"))
 PROCESSES, THREADS = 4, 4
 COMMANDS = 6_250 if SOAK else 40  # of each thread
+SCOPES = tuple(f"scope {number}" for number in range(16 if SOAK else 2))
 KILLS = 200 if SOAK else 8
 CUTS = 200 if SOAK else 20
 TURNS = 200
@@ -39,19 +40,34 @@ def shared_ticks() -> Iterator[int]:
     return iter(time.monotonic_ns, -1)
 
 
-def work(url: str, name: int, seed: int, record: Path) -> None:
-    """Give commands at random from a few threads, and write down what came of them."""
-    store, recorder = open_store(url), Recorder(shared_ticks())
+Recorders = dict[str, Recorder]
+
+
+def recorders() -> Recorders:
+    """Return one for each scope."""
+    return {scope: Recorder(shared_ticks()) for scope in SCOPES}
+
+
+def give(store: Store, records: Recorders, scope: str, command: Command) -> None:
+    """Give a scope a command, and write down what came of it."""
+    records[scope].record(command, lambda command: store.apply(scope, command))
+
+
+def work(url: str, name: int, seed: int, file: Path) -> None:
+    """Give commands at random from a few threads, and leave the record in a file."""
+    store, records = open_store(url), recorders()
 
     def call(number: int) -> None:
-        maker = Commands(random.Random(f"{seed}-{name}-{number}"), f"p{name}t{number}-")
+        chance = random.Random(f"{seed}-{name}-{number}")
+        makers = {scope: Commands(chance, f"p{name}t{number}-") for scope in SCOPES}
         for _ in range(COMMANDS):
-            recorder.record(maker.next()[0], lambda command: store.apply("s", command))
+            scope = chance.choice(SCOPES)
+            give(store, records, scope, makers[scope].next()[0])
 
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(call, range(THREADS)))
     store.close()
-    record.write_bytes(pickle.dumps(recorder.events))
+    file.write_bytes(pickle.dumps({scope: one.events for scope, one in records.items()}))
 
 
 def test_what_processes_and_threads_did_is_replayed(tmp_path: Path) -> None:
@@ -59,27 +75,28 @@ def test_what_processes_and_threads_did_is_replayed(tmp_path: Path) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - shown when it fails
     url = f"sqlite:///{tmp_path}/budget.db?synchronous=off"
-    store, recorder = open_store(url), Recorder(shared_ticks())
-    opening = Commands(random.Random(seed)).opening()
-    recorder.record(opening, lambda command: store.apply("s", command))
+    store, first = open_store(url), recorders()
+    for scope in SCOPES:
+        give(store, first, scope, Commands(random.Random(seed)).opening())
     spawn = multiprocessing.get_context("spawn")
-    records = [tmp_path / f"record-{name}" for name in range(PROCESSES)]
+    files = [tmp_path / f"record-{name}" for name in range(PROCESSES)]
     workers = [
-        spawn.Process(target=work, args=(url, name, seed, record))
-        for name, record in enumerate(records)
+        spawn.Process(target=work, args=(url, name, seed, file)) for name, file in enumerate(files)
     ]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0] * PROCESSES
-    events = [*recorder.events]
-    for record in records:
-        events += pickle.loads(record.read_bytes())
-    statement = store.read("s")
-    assert statement is not None
-    assert len(events) == 1 + PROCESSES * THREADS * COMMANDS
-    check_history(events, statement)
+    others = [pickle.loads(file.read_bytes()) for file in files]
+    replayed = 0
+    for scope in SCOPES:
+        events = first[scope].events + [event for other in others for event in other[scope]]
+        statement = store.read(scope)
+        assert statement is not None
+        check_history(events, statement)
+        replayed += len(events)
+    assert replayed == len(SCOPES) + PROCESSES * THREADS * COMMANDS
     store.close()
 
 
@@ -131,7 +148,7 @@ def test_no_process_starves(tmp_path: Path) -> None:
 WRITER = """
 import os, sys, threading
 from tbcontracts.commands import Charge
-from tbcontracts.stores import open_store
+from tbcontracts.stores import Store, open_store
 store, first = open_store(sys.argv[1]), int(sys.argv[2])
 def write(number):
     for count in range(10**9):
