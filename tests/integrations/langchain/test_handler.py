@@ -433,3 +433,25 @@ def test_an_outer_hold_is_not_doubled(server: FakeOpenAI) -> None:
     assert account.consumed == server.billed_tokens
     assert account.unmeasured == 0
     assert [entry.kind for entry in manager.journal()].count("held") == 1
+
+
+def test_a_call_larger_than_the_hold_around_it_makes_it_grow_or_is_not_sent(
+    server: FakeOpenAI,
+) -> None:
+    """The hold around it was sized without knowing it."""
+    from tbcontracts.endings import Ending
+    from tbcontracts.sizing import CallShape
+    from tbcontracts.tokens import RequestSize
+
+    manager, config = governed(max_tokens=500)
+    call = manager.begin_call("a", CallShape(RequestSize(10, 10), output_cap=100))
+    with manager.calling(call):
+        with pytest.raises(BudgetExceededError):
+            chat(server, max_tokens=1_000).invoke("hello", config)
+        assert server.log == ()
+        chat(server, max_tokens=200).invoke("hello", config)
+    call.end(Ending())
+    account = manager.accounts()["a"]
+    assert (account.consumed, account.held) == (server.billed_tokens, 0)
+    kinds = [entry.kind for entry in manager.journal()]
+    assert (kinds.count("held"), kinds.count("denied")) == (2, 1)
