@@ -170,7 +170,9 @@ def test_what_waits_at_exit_is_heard() -> None:
     script = (
         "from tbcontracts import BudgetManager\n"
         "for name in 'xy':\n"
-        "    m = BudgetManager(scope=name, telemetry=lambda scope, e: print(scope, e.kind))\n"
+        # Two threads print: in one piece each, or their lines would mix.
+        "    told = lambda scope, e: print(f'{scope} {e.kind}\\n', end='')\n"
+        "    m = BudgetManager(scope=name, telemetry=told)\n"
         "    m.register_agent('a')\n"
         "    m.reserve('a', 1).void()\n"
     )
