@@ -1,0 +1,1 @@
+"""The report: what happened in a scope, as one page or a live table."""
