@@ -118,9 +118,11 @@ def test_a_run_ends_at_its_own_budget(tmp_path: Path, provider: FakeOpenAI) -> N
         assert ask(client, "acme", "run-8").status_code == 200
 
 
-def test_the_month_is_shared_by_runs_and_by_restarts(tmp_path: Path, provider: FakeOpenAI) -> None:
-    """New runs do not help against a month that is used up; on SQLite, nor does a restart."""
-    settings = {"OPENAI_BASE_URL": provider.base_url, "STORE": "sqlite:///budget.db"}
+def test_the_month_is_shared_by_runs_and_by_restarts(
+    tmp_path: Path, provider: FakeOpenAI, url: str
+) -> None:
+    """New runs do not help against a month that is used up; where it lasts, nor does a restart."""
+    settings = {"OPENAI_BASE_URL": provider.base_url, "STORE": url}
     with service(tmp_path, **settings) as client:
         refusal = until_refused(client, "acme", lambda number: number)
         assert refusal["agent"] == "runs"

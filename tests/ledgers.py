@@ -1,4 +1,4 @@
-"""Real servers for the stores: started on free ports, with their data in temporary folders."""
+"""Fixtures: real servers for stores, on free ports, with their data in temporary folders."""
 
 from __future__ import annotations
 
