@@ -210,9 +210,10 @@ class MixesScopes(Broken):
 
     def wrongly(self, scope: str, books: Books, command: Command) -> Reply:
         """Charge the wrong books too."""
-        other = self._shelves.get("bystander")
-        if isinstance(command, Charge) and other is not None:
-            step(other.books, Charge("b", 1), self.time())
+        if isinstance(command, Charge):
+            for name, other in self._shelves.items():
+                if name != scope and "b" in other.books.accounts:
+                    step(other.books, Charge("b", 1), self.time())
         return step(books, command, self.time())
 
 

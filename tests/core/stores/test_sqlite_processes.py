@@ -27,8 +27,8 @@ from tbcontracts.testing.strategies import Commands
 
 SOAK = bool(os.environ.get("TBC_SOAK"))
 PROCESSES, THREADS = 4, 4
-COMMANDS = 6_250 if SOAK else 40  # of each thread
-SCOPES = tuple(f"scope {number}" for number in range(16 if SOAK else 2))
+COMMANDS = 62_500 if SOAK else 40  # of each thread: a million in all
+SCOPES = tuple(f"scope {number}" for number in range(160 if SOAK else 2))
 KILLS = 200 if SOAK else 8
 CUTS = 200 if SOAK else 20
 TURNS = 200
