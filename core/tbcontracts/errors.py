@@ -186,21 +186,25 @@ class StoreError(TBCError):
     code = "store"
 
 
+_LOOK = "a look at the books (manager.statement(), or tbc show); it has no key to ask by"
+
+
 class OutcomeUnknownError(StoreError):
     """The store did not say whether a command took effect.
 
     Attributes:
-        key: The idempotency key of the command; `manager.resolve(key)` finds out.
+        key: The idempotency key of the command, or the hold's id; `manager.resolve(key)` finds out.
+            Empty for commands that have neither, such as `finish`: the books say what came of them.
     """
 
     code = "outcome_unknown"
 
     def __init__(self, key: str, message: str = "", **facts: Any) -> None:
         self.key = key
-        facts.setdefault("remedy", f"What helps: manager.resolve({key!r}).")
-        super().__init__(
-            message or f"The outcome of the command with key {key!r} is unknown.", **facts
-        )
+        looked_up = f"manager.resolve({key!r})" if key else _LOOK
+        facts.setdefault("remedy", f"What helps: {looked_up}.")
+        which = f"the command with key {key!r}" if key else "a command without a key"
+        super().__init__(message or f"The outcome of {which} is unknown.", **facts)
 
     def facts(self) -> dict[str, Any]:
         """Return what is known, as the keyword arguments that make this error again."""

@@ -237,7 +237,7 @@ def test_a_scope_is_opened_whole_by_its_first_command() -> None:
     """All contracts at once, so that every donor is there; naming it does nothing yet."""
     manager = team()
     run = manager.scope("acme/run 7")
-    assert "acme/run 7" not in manager.store.scopes()  # type: ignore[attr-defined]
+    assert "acme/run 7" not in manager.store.scopes()
     run.reserve("boss", 1_500)
     entries = run.journal()
     assert [entry.kind for entry in entries] == ["opened"] * 3 + ["held"]

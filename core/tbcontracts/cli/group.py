@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 from importlib import import_module
 from typing import Any
 
 import click
 
+from tbcontracts.checks import nearest
 from tbcontracts.errors import TBCError
 
 _COMMANDS: dict[str, tuple[str, str]] = {}
 """By name: the module of this package and what it is called there."""
+
+_INTERRUPTED = 130  # as shells count it: 128 and the number of the signal
 
 
 class _Failed(click.ClickException):
@@ -38,17 +44,51 @@ class Commands(click.Group):
         command: click.Command = getattr(import_module(f"tbcontracts.cli.{module}"), name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that was typed; one that is none is told with the nearest."""
+        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
+            ctx.fail(_near_miss(args[0]))
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what it raises of ours, and what is not installed, is said."""
+        """Run a command; what it raises of ours, and what is not installed, is said.
+
+        Whoever reads the output may go away (`tbc history ... | head`): that ends the command, and
+        is nobody's mistake.
+        """
         try:
-            return super().invoke(ctx)
-        except (TBCError, OSError) as error:
+            done = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python flushes at its end
+            raise click.exceptions.Exit(0) from None
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(_INTERRUPTED) from None
+        except (TBCError, OSError, ValueError) as error:  # a name or a number that is none
             raise _Failed(str(error)) from None
         except ImportError as error:  # an extra that is missing says what to install
             raise _Failed(str(error)) from None
+        return done
+
+
+def _near_miss(name: str) -> str:
+    """Say which command may be meant by one that is none."""
+    near = nearest(name, _COMMANDS)
+    meant = f"Did you mean {near!r}?" if near else f"There are {', '.join(_COMMANDS)}."
+    return f"There is no command {name!r}. {meant}"
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tbcontracts", prog_name="tbc")
-def tbc() -> None:
-    """Token budget contracts: check them, watch them, explain them."""
+@click.pass_context
+def tbc(context: click.Context) -> None:
+    """Token budget contracts: check them, watch them, explain them.
+
+    Exit codes: 0 good, 1 something was found, 2 it was used wrongly or could not be done.
+    """
+    if os.environ.get("NO_COLOR"):
+        context.color = False
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name may have letters that a terminal has not
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -7,8 +7,9 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from tbcontracts.books import Statement
 from tbcontracts.commands import Command, Reply
-from tbcontracts.errors import ConfigurationError
+from tbcontracts.errors import ConfigurationError, StoreError
 from tbcontracts.events import JournalEntry
+from tbcontracts.stores.urls import has_odd_port, masked, without_password
 
 Clock = Callable[[], float]
 """Returns seconds since the epoch."""
@@ -89,6 +90,10 @@ class Store(Protocol):
         """Do the same without blocking the event loop."""
         ...
 
+    def scopes(self) -> tuple[str, ...]:
+        """Return the names of all scopes, sorted; for people who look, not for each call."""
+        ...
+
     def now(self) -> float:
         """Return the store's time, in seconds since the epoch."""
         ...
@@ -98,7 +103,34 @@ class Store(Protocol):
         ...
 
 
-def open_store(url: str, *, clock: Clock | None = None) -> Store:
+class About(NamedTuple):
+    """What there is to know of the place where a store keeps its books."""
+
+    kind: str
+    """In a word or two, such as "SQLite file"."""
+    place: str
+    """The URL without its password and its options."""
+    software: str
+    """What answers there, with its version."""
+    layout: int | None
+    """The version of what the books are written in; None where nothing was written yet."""
+    layout_known: int
+    """The version that this package writes."""
+    entries: int
+    """Journal entries that are kept, in all scopes."""
+    size_bytes: int | None
+    """How much room the books take; None where nobody can say."""
+    dangers: tuple[str, ...] = ()
+    """What may cost books there, in sentences."""
+
+
+def only_read(place: str) -> StoreError:
+    """Return the error for a command that is given to a store which was opened for reading."""
+    msg = f"The ledger {place} was opened for reading only."
+    return StoreError(msg, remedy="What helps: the store opened without read_only or mode=ro.")
+
+
+def open_store(url: str, *, clock: Clock | None = None, read_only: bool = False) -> Store:
     """Open a store by its URL.
 
     Args:
@@ -109,6 +141,8 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
             entry point in the group "tbcontracts.stores": a callable that takes the URL and the
             keyword `clock`.
         clock: Returns seconds since the epoch; for tests. A store of many hosts may have its own.
+        read_only: To look at books: commands are refused, and no file, table or key is made. (What
+            the store of another package makes when it is opened is its own business.)
 
     Raises:
         ConfigurationError: No installed store knows the URL's scheme, or `clock` is no function
@@ -121,23 +155,45 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
         _check_clock(clock)
     from urllib.parse import urlsplit  # slow to import
 
-    scheme = urlsplit(url).scheme
-    if scheme == "memory":
-        from tbcontracts.stores.memory import MemoryStore
-
-        return MemoryStore(clock=clock)
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError as error:  # brackets that are not closed, and the like
+        msg = f"{masked(url)!r} is no URL: {without_password(str(error), url)}."
+        raise ConfigurationError(msg, remedy='What helps: "sqlite:///budget.db".') from None
+    if has_odd_port(url):
+        msg = f"{masked(url)!r} has a port that is no number, or a password that reads like one."
+        helps = "What helps: in a password %2F for a slash, %3F for ?, %23 for #, %40 for @."
+        raise ConfigurationError(msg, remedy=helps)
     if scheme == "sqlite":
         from tbcontracts.stores.sqlite import SqliteStore
 
-        return SqliteStore.from_url(url, clock=clock)
+        return SqliteStore.from_url(url, clock=clock, read_only=read_only)
     if scheme in ("postgresql", "postgres"):
         from tbcontracts.stores.postgres import PostgresStore
 
-        return PostgresStore.from_url(url, clock=clock)
+        return PostgresStore.from_url(url, clock=clock, read_only=read_only)
     if scheme in ("redis", "rediss", "unix", "valkey", "valkeys"):
         from tbcontracts.stores.redis import RedisStore
 
-        return RedisStore.from_url(url, clock=clock)
+        return RedisStore.from_url(url, clock=clock, read_only=read_only)
+    store = _memory_or_installed(scheme)(url, clock=clock)
+    if not read_only:
+        return store
+    from tbcontracts.stores.read_only import ReadOnlyStore
+
+    return ReadOnlyStore(store, masked(url))
+
+
+def _memory_or_installed(scheme: str) -> Callable[..., Store]:
+    """Return what opens the memory store, or one that another package has installed.
+
+    Raises:
+        ConfigurationError: None is installed for this scheme.
+    """
+    if scheme == "memory":
+        from tbcontracts.stores.memory import MemoryStore
+
+        return lambda _, clock: MemoryStore(clock=clock)
     # Imported here: looking at installed packages is slow, and the memory store needs none.
     from importlib.metadata import entry_points
 
@@ -148,7 +204,7 @@ def open_store(url: str, *, clock: Clock | None = None) -> Store:
         msg = f"No store is installed for the URL scheme {shown!r}; known: {known}."
         raise ConfigurationError(msg, remedy='What helps: store="memory://".')
     factory: Callable[..., Store] = found[scheme].load()
-    return factory(url, clock=clock)
+    return factory
 
 
 def _check_clock(clock: object) -> None:

@@ -134,9 +134,9 @@ class MemoryStore:
         return self.resolve(scope, key)
 
     def scopes(self) -> tuple[str, ...]:
-        """Return the names of the scopes that are kept."""
+        """Return the names of the scopes that are kept, sorted."""
         with self._lock:
-            return tuple(self._shelves)
+            return tuple(sorted(self._shelves))
 
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""

@@ -16,9 +16,9 @@ from tbcontracts.books import Statement
 from tbcontracts.commands import Command, Reply
 from tbcontracts.events import JournalEntry
 from tbcontracts.stores import postgres_plan as plans
-from tbcontracts.stores.base import Applied, Capabilities, Clock
+from tbcontracts.stores.base import About, Applied, Capabilities, Clock, only_read
 from tbcontracts.stores.postgres_access import Ledger
-from tbcontracts.stores.postgres_link import PostgresOptions
+from tbcontracts.stores.postgres_link import PostgresOptions, about
 from tbcontracts.stores.postgres_plan import Plan
 from tbcontracts.stores.sql import Statements
 
@@ -55,22 +55,29 @@ class PostgresStore:
         self._begin()
 
     @classmethod
-    def from_url(cls, url: str, *, clock: Clock | None = None) -> PostgresStore:
+    def from_url(
+        cls, url: str, *, clock: Clock | None = None, read_only: bool = False
+    ) -> PostgresStore:
         """Open the database that a URL names; see `PostgresOptions.from_url`."""
-        return cls(PostgresOptions.from_url(url), clock=clock)
+        return cls(PostgresOptions.from_url(url, read_only=read_only), clock=clock)
 
     # --- commands ---------------------------------------------------------------------------------
 
     def apply(self, scope: str, command: Command) -> Applied:
         """Carry out a command; returns once the server has committed it."""
-        return self._here().line(scope).carry_out(scope, command)
+        return self._writable().line(scope).carry_out(scope, command)
 
     async def aapply(self, scope: str, command: Command) -> Applied:
         """Carry out a command without blocking the event loop.
 
         Cancelled before its turn, it is not carried out.
         """
-        return await self._here().line(scope).acarry_out(scope, command)
+        return await self._writable().line(scope).acarry_out(scope, command)
+
+    def _writable(self) -> Ledger:
+        if self._options.read_only:
+            raise only_read(self._options.shown)
+        return self._here()
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -99,8 +106,12 @@ class PostgresStore:
         return await self._aask(lambda: plans.reply_to(self._sql, scope, key, self._clock))
 
     def scopes(self) -> tuple[str, ...]:
-        """Return the names of all scopes, in the order of their first use."""
+        """Return the names of all scopes, sorted."""
         return self._ask(lambda: plans.scopes(self._sql))
+
+    def about(self) -> About:
+        """Return what there is to know of the database."""
+        return self._ask(lambda: about(self._options, self._sql))
 
     def _ask(self, make: Callable[[], Plan[T]]) -> T:
         return self._here().ask(make)

@@ -132,7 +132,7 @@ class Ledger:
 
     def _unknown(self, command: Command, error: Exception) -> OutcomeUnknownError:
         """Return the error for a command of which nobody can say whether it took effect."""
-        key = getattr(command, "key", None) or getattr(command, "hold_id", None) or "(none)"
+        key = getattr(command, "key", None) or getattr(command, "hold_id", None) or ""
         said = f"{self.failed(error).message} Whether the command took effect is not known."
         return OutcomeUnknownError(key, said)
 

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from tbcontracts.errors import ConfigurationError, StoreError
+from tbcontracts.stores.base import About
 from tbcontracts.stores.postgres_plan import Plan, Query, Rows
-from tbcontracts.stores.sql import days_in
+from tbcontracts.stores.sql import Statements, days_in
+from tbcontracts.stores.urls import masked, without_password
 
 try:
     import psycopg
@@ -49,6 +51,9 @@ _THERE = (
 )
 _PATIENCE = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
 _LOCK = 0x54424331  # for the advisory lock under which the schema is made
+_COMMITS_LATER = (
+    "synchronous_commit is off: a crash of the server may lose what was acknowledged last."
+)
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _AGAIN = ("40001", "40P01")  # serialization failure, deadlock
 # The server ended the connection: it is shut down, crashed, not there yet, or lost patience.
@@ -66,14 +71,17 @@ class PostgresOptions(NamedTuple):
     """How long the server may take for a command, the wait for a scope's lock included."""
     keep_days: float | None = None
     """For how long journal entries and ended holds are kept; None is for ever."""
+    read_only: bool = False
+    """To look at books: tables that are not there are not made."""
 
     @classmethod
-    def from_url(cls, url: str) -> PostgresOptions:
+    def from_url(cls, url: str, *, read_only: bool = False) -> PostgresOptions:
         """Read a URL as libpq takes it, with our own options in it.
 
         Args:
             url: `postgresql://user@host/database`; our options are `ledger_schema=tbcontracts`,
                 `ledger_timeout_s=30` and `keep_days=30`, everything else in it is libpq's.
+            read_only: Commands are refused, and no table is made.
 
         Raises:
             ConfigurationError: The schema is no plain name, or the time is none.
@@ -87,11 +95,8 @@ class PostgresOptions(NamedTuple):
         timeout_s = _seconds(options.pop("ledger_timeout_s", str(TIMEOUT_S)))
         keep_days = days_in(options.pop("keep_days", None))
         query = urlencode(options)
-        host = parts.netloc.rpartition("@")
-        user = host[0].partition(":")[0]
-        masked = f"{user}:***@{host[2]}" if ":" in host[0] else parts.netloc
-        shown = urlunsplit((parts.scheme, masked, parts.path, "", ""))
-        return cls(urlunsplit(parts._replace(query=query)), schema, shown, timeout_s, keep_days)
+        conninfo = urlunsplit(parts._replace(query=query))
+        return cls(conninfo, schema, masked(url), timeout_s, keep_days, read_only)
 
     def missing(self) -> StoreError:
         """Return the error for a role that may neither use our tables nor make them."""
@@ -101,6 +106,13 @@ class PostgresOptions(NamedTuple):
         helps = "What helps: a role that may create the schema, once; later ones need its tables."
         return StoreError(msg, remedy=helps)
 
+    def not_made(self) -> StoreError:
+        """Return the error for a database without our tables, where none are to be made."""
+        msg = f"{self.shown} has no ledger in schema {self.schema!r}."
+        return StoreError(
+            msg, remedy="What helps: another URL; or tbc store init, which makes one."
+        )
+
     def newer(self, version: int) -> StoreError:
         """Return the error for tables of a later version of this package."""
         msg = f"The ledger in {self.shown} has version {version}, this package {SCHEMA_VERSION}."
@@ -108,8 +120,8 @@ class PostgresOptions(NamedTuple):
 
     def failed(self, error: BaseException) -> StoreError:
         """Return what callers get when the server did not answer, or refused."""
-        said = " ".join(str(error).split())[:200]
-        msg = f"The ledger {self.shown} did not answer: {said}"
+        said = without_password(" ".join(str(error).split()), self.conninfo)[:200].rstrip(".")
+        msg = f"The ledger {self.shown} did not answer: {said}."
         return StoreError(msg, remedy="What helps: see that the server can be reached; then again.")
 
 
@@ -120,6 +132,8 @@ def bring_up(options: PostgresOptions) -> Plan[int]:
     # The server's own patience, also with one of our processes that is stopped with a lock.
     patience = [Query(f"SET {name} = {math.ceil(options.timeout_s * 1_000)}") for name in _PATIENCE]
     *_, (found,) = yield [*patience, there]
+    if not found[0] and options.read_only:
+        raise options.not_made()
     if not found[0]:
         _, _, (found,) = yield [
             Query("BEGIN"),
@@ -136,6 +150,31 @@ def bring_up(options: PostgresOptions) -> Plan[int]:
         yield [Query("COMMIT")]
     ((found,),) = yield [Query(f"SELECT version FROM {options.schema}.version")]  # noqa: S608 - a checked name
     return int(found[0])
+
+
+def about(options: PostgresOptions, sql: Statements) -> Plan[About]:
+    """Ask for what there is to know of the database."""
+    size = (
+        "SELECT coalesce(sum(pg_total_relation_size(quote_ident(schemaname) || '.' "
+        "|| quote_ident(tablename))), 0)::bigint FROM pg_tables WHERE schemaname = %s"
+    )
+    shown, safe, entries, sizes, versions = yield [
+        Query("SHOW server_version"),
+        Query("SHOW synchronous_commit"),
+        Query(sql.count_entries),
+        Query(size, (options.schema,)),
+        Query(f"SELECT version FROM {options.schema}.version"),  # noqa: S608 - a checked name
+    ]
+    return About(
+        kind="PostgreSQL database",
+        place=options.shown,
+        software=f"PostgreSQL {shown[0][0]}",
+        layout=int(versions[0][0]),
+        layout_known=SCHEMA_VERSION,
+        entries=int(entries[0][0]),
+        size_bytes=int(sizes[0][0]),
+        dangers=(_COMMITS_LATER,) if safe[0][0] == "off" else (),
+    )
 
 
 def may_be_repeated(error: BaseException) -> bool:

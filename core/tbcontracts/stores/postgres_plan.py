@@ -184,9 +184,9 @@ def reply_to(
 
 
 def scopes(sql: Statements) -> Plan[tuple[str, ...]]:
-    """Read the names of all scopes, in the order of their first use."""
+    """Read the names of all scopes, sorted as Python sorts them: databases have other orders."""
     (found,) = yield [Query(sql.scopes)]
-    return tuple(row[0] for row in found)
+    return tuple(sorted(row[0] for row in found))
 
 
 def time_there() -> Plan[float]:

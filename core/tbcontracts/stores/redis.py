@@ -17,9 +17,10 @@ from tbcontracts.commands import Command, Reply
 from tbcontracts.events import JournalEntry
 from tbcontracts.stores import redis_link as link
 from tbcontracts.stores import redis_scripts as scripts
-from tbcontracts.stores.base import Applied, Capabilities, Clock
+from tbcontracts.stores.base import About, Applied, Capabilities, Clock, only_read
 from tbcontracts.stores.redis_access import Answer, Ledger, Seen, Steps
-from tbcontracts.stores.redis_options import RedisOptions
+from tbcontracts.stores.redis_options import JOURNAL_AT, RedisOptions
+from tbcontracts.stores.redis_server import CHECKS, about
 
 if TYPE_CHECKING:
     import asyncio
@@ -62,9 +63,11 @@ class RedisStore:
         return Capabilities("power" if aof else "process", cross_process="network", witness=True)
 
     @classmethod
-    def from_url(cls, url: str, *, clock: Clock | None = None) -> RedisStore:
+    def from_url(
+        cls, url: str, *, clock: Clock | None = None, read_only: bool = False
+    ) -> RedisStore:
         """Open the server that a URL names; see `RedisOptions.from_url`."""
-        return cls(RedisOptions.from_url(url), clock=clock)
+        return cls(RedisOptions.from_url(url, read_only=read_only), clock=clock)
 
     # --- commands ---------------------------------------------------------------------------------
 
@@ -76,13 +79,13 @@ class RedisStore:
             OutcomeUnknownError: Nobody could find out whether the command took effect.
             StoreError: The server did not answer, or refused; nothing was written.
         """
-        self._here()
+        self._writable()
         applied: Applied = self._drive(self._ledger.carry_out(scope, command))
         return applied
 
     async def aapply(self, scope: str, command: Command) -> Applied:
         """Carry out a command without blocking the event loop; see `apply`."""
-        self._here()
+        self._writable()
         applied: Applied = await self._adrive(self._ledger.carry_out(scope, command))
         return applied
 
@@ -129,7 +132,7 @@ class RedisStore:
     def scopes(self) -> tuple[str, ...]:
         """Return the names of all scopes, sorted; it looks through all keys of the server."""
         found: set[str] = set()
-        cursor, pattern = "0", f"{self._options.prefix}:{{*}}:meta"
+        cursor, pattern = "0", self._options.metas
         self._here()
         while True:
             trip = [("SCAN", cursor, "MATCH", pattern, "COUNT", 1_000)]
@@ -138,6 +141,16 @@ class RedisStore:
             cursor = at.decode()
             if cursor == "0":
                 return tuple(sorted(found))
+
+    def about(self) -> About:
+        """Return what there is to know of the server; the size is that of the books alone."""
+        keys = [key for scope in self.scopes() for key in self._options.keys(scope)]
+        journals = keys[JOURNAL_AT :: len(self._options.keys(""))]
+        sizes = [("MEMORY", "USAGE", key) for key in keys]
+        said = self._drive(self._ledger.plain(list(CHECKS), refusals=True))
+        lengths = self._drive(self._ledger.plain([("XLEN", key) for key in journals]))
+        taken = self._drive(self._ledger.plain(sizes, refusals=True))
+        return about(self._options, said, sum(lengths), taken)
 
     def _ask(self, scope: str, script: str, *arguments: scripts.Argument) -> Answer:
         self._here()
@@ -222,6 +235,11 @@ class RedisStore:
         self._ledger = Ledger(self._options, self._clock, seen)
         self._plain = link.Plain(self._options)
         self._awaited = WeakKeyDictionary()
+
+    def _writable(self) -> None:
+        if self._options.read_only:
+            raise only_read(self._options.shown)
+        self._here()
 
     def _here(self) -> None:
         """In a forked child begin anew: the parent's connections are not ours to use or close."""

@@ -133,8 +133,9 @@ class Ledger:
         self.seen = seen
         self._clock = clock
         self._latest: dict[str, float] = {}
-        self.acks: list[tuple[Any, ...]] | None = None
-        """What is sent after each command; None before the server was looked at."""
+        self.acks: list[tuple[Any, ...]] | None = [] if options.read_only else None
+        """What is sent after each command; None before the server was looked at, which needs not be
+        fit to keep books where they are only read."""
         self.behind_s: float | None = None
         """How far this process's clock is behind the server's; None before the first answer."""
 
@@ -158,9 +159,16 @@ class Ledger:
         answer: Answer = yield from self._attempts(scope, call, reads=True)
         return answer
 
-    def plain(self, trip: Trip) -> Steps:
-        """Send commands that only read; returns what was answered."""
-        return (yield from self._repeated(lambda: _only(trip)))
+    def plain(self, trip: Trip, *, refusals: bool = False) -> Steps:
+        """Send commands that only read; returns what was answered.
+
+        Args:
+            trip: The commands.
+            refusals: Whether what the server refuses is an answer like others.
+        """
+        if not trip:
+            return []
+        return (yield from self._repeated(lambda: _only(trip, refusals=refusals)))
 
     def _attempts(self, scope: str, call: Call, *, reads: bool = False) -> Steps:
         """Send a call until it is answered."""
@@ -287,10 +295,10 @@ class _Attempt:
         return OutcomeUnknownError(self.call.told, failed.message)
 
 
-def _only(trip: Trip) -> Steps:
+def _only(trip: Trip, *, refusals: bool) -> Steps:
     answers: Answers = yield trip
     for answer in answers:
-        if isinstance(answer, Exception):
+        if isinstance(answer, Exception) and not refusals:
             raise _NotYetError(str(answer)) from answer
     return answers
 

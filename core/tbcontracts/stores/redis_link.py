@@ -13,6 +13,7 @@ from typing import Any
 
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.stores.redis_options import TIMEOUT_S, RedisOptions
+from tbcontracts.stores.urls import without_password
 
 try:
     import redis
@@ -61,7 +62,7 @@ def check(options: RedisOptions) -> None:
         pool = _pool(options)
         pool.connection_class(**pool.connection_kwargs)
     except (TypeError, ValueError, exceptions.RedisError) as error:
-        said = " ".join(str(error).split())[:200]
+        said = without_password(" ".join(str(error).split()), options.url)[:200].rstrip(".")
         msg = f"The URL {options.shown} cannot be used: {said}."
         helps = "What helps: options that redis-py knows, or those of the page on stores."
         raise ConfigurationError(msg, remedy=helps) from error

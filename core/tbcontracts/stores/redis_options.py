@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from tbcontracts.errors import ConfigurationError, StoreError
+from tbcontracts.stores.urls import masked, without_password
 
 DAY_S = 24 * 3600.0
 DEADLINE_S = 10.0
@@ -37,14 +38,17 @@ class RedisOptions(NamedTuple):
     """How long a connection may be silent; redis-py's `socket_timeout`."""
     deadline_s: float = DEADLINE_S
     """How long a command is tried again where the server does not answer."""
+    read_only: bool = False
+    """To look at books: commands are refused, whatever the server is like."""
 
     @classmethod
-    def from_url(cls, url: str) -> RedisOptions:
+    def from_url(cls, url: str, *, read_only: bool = False) -> RedisOptions:
         """Read a URL as redis-py takes it, with our own options in it.
 
         Args:
             url: `redis://user:password@host:6379/0?ack=aof`; `rediss://` is TLS, `unix://` a
                 socket, `valkey://` the same as `redis://`. What is not ours in it is redis-py's.
+            read_only: Commands are refused.
 
         Raises:
             ConfigurationError: One of our options has a value that cannot be.
@@ -58,16 +62,13 @@ class RedisOptions(NamedTuple):
                 raise ConfigurationError(msg, remedy="What helps: the URL without it.")
         query = urlencode([(name, value) for name, value in given if name not in _OWN])
         scheme = _SCHEMES.get(parts.scheme, parts.scheme)
-        user, at, host = parts.netloc.rpartition("@")
-        masked = f"{user.partition(':')[0]}:***@{host}" if at and ":" in user else parts.netloc
-        # Put together by hand: urlunsplit leaves out the slashes of unix:///path.
-        shown = f"{parts.scheme}://{masked}{parts.path}"
         ack, replicas = _ack(ours.get("ack", "memory"))
         return cls(
+            # Put together by hand: urlunsplit leaves out the slashes of unix:///path.
             url=f"unix://{parts.netloc}{parts.path}?{query}"
             if scheme == "unix"
             else urlunsplit(parts._replace(scheme=scheme, query=query)),
-            shown=shown,
+            shown=masked(url),
             prefix=_prefix(ours.get("ledger_prefix", "tb")),
             ack=ack,
             replicas=replicas,
@@ -75,12 +76,19 @@ class RedisOptions(NamedTuple):
             keep_holds_s=_number(ours, "keep_holds_s", float, DAY_S),
             timeout_s=_number(dict(given), "socket_timeout", float, TIMEOUT_S),
             deadline_s=_number(ours, "deadline_s", float, DEADLINE_S),
+            read_only=read_only,
         )
 
     def keys(self, scope: str) -> tuple[str, ...]:
         """Return the names of a scope's keys; what stands in braces puts them on one node."""
         tag = scope.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
         return tuple(f"{self.prefix}:{{{tag}}}:{name}" for name in _NAMES)
+
+    @property
+    def metas(self) -> str:
+        """The pattern of the keys that tell which scopes there are."""
+        plain = "".join(f"\\{letter}" if letter in "*?[]^\\" else letter for letter in self.prefix)
+        return f"{plain}:{{*}}:meta"
 
     def scope_of(self, meta: str) -> str:
         """Return the scope that a key belongs to."""
@@ -91,12 +99,14 @@ class RedisOptions(NamedTuple):
         """Return what callers get when the server did not answer, or refused."""
         if isinstance(error, StoreError):
             return error
-        said = " ".join(str(error).split())[:200] or type(error).__name__
+        said = without_password(" ".join(str(error).split()), self.url)[:200].rstrip(".")
+        said = said or type(error).__name__
         msg = f"The ledger {self.shown} did not answer: {said}. Nothing was written."
         return StoreError(msg, remedy="What helps: see that the server can be reached; then again.")
 
 
 _NAMES = ("meta", "acct", "hold", "due", "don", "key", "keydue", "log")
+JOURNAL_AT = _NAMES.index("log")
 
 
 def _ack(value: str) -> tuple[str, int]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tbcontracts.errors import StoreError
+from tbcontracts.stores.base import About
 from tbcontracts.stores.redis_options import RedisOptions
 
 CHECKS = (
@@ -14,6 +15,7 @@ CHECKS = (
     ("INFO", "persistence"),
     ("CONFIG", "GET", "*append*fsync*"),
 )
+LAYOUT = 1  # as in lua/common.lua
 _ACK_SHARE = 0.5  # of the time that a connection may be silent
 
 
@@ -41,6 +43,47 @@ def examine(options: RedisOptions, answers: list[Any]) -> list[tuple[Any, ...]]:
         return [("WAITAOF", 1, 0, wait_ms)]
     _check_fsync(options, answers[3])
     return []
+
+
+def about(options: RedisOptions, answers: list[Any], entries: int, sizes: list[Any]) -> About:
+    """Return what there is to know of a server.
+
+    Args:
+        options: Which one.
+        answers: Its answers to `CHECKS`; what it may not say is not known.
+        entries: How many journal entries there are.
+        sizes: What each key of the books takes, as it says.
+    """
+    said = dict(pair for answer in answers[:3] for pair in _info(answer))
+    name = "Valkey" if said.get("server_name") == "valkey" else "Redis"
+    version = said.get("valkey_version") or said.get("redis_version", "of an unknown version")
+    known = all(isinstance(size, int) for size in sizes if size is not None)
+    return About(
+        kind=f"{name} server",
+        place=options.shown,
+        software=f"{name} {version}",
+        layout=LAYOUT if entries else None,
+        layout_known=LAYOUT,
+        entries=entries,
+        size_bytes=sum(size or 0 for size in sizes) if known else None,
+        dangers=tuple(_dangers(said, answers[3])),
+    )
+
+
+def _dangers(said: dict[str, str], answer: Any) -> Iterator[str]:
+    """Yield what may cost books on a server."""
+    policy = said.get("maxmemory_policy")
+    if policy is None:
+        yield "It does not say its maxmemory-policy, which must be noeviction: INFO is not allowed."
+    elif policy != "noeviction":
+        yield (
+            f"maxmemory-policy is {policy}: it throws books away when its memory is full. "
+            "No call goes out on it."
+        )
+    if said.get("aof_enabled") == "0":
+        yield "appendonly is off: a crash or a restart loses what came after its last snapshot."
+    elif _config(answer).get("appendfsync") == "everysec":
+        yield "appendfsync is everysec: a power cut may lose the last second."
 
 
 def _check_policy(options: RedisOptions, policy: str | None, answer: Any) -> None:

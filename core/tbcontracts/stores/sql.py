@@ -73,7 +73,8 @@ class Statements:
         scope = "id, version, seq, now_s, pool, total, closed"
         self.scope = f"SELECT {scope} FROM {prefix}scope WHERE name = {mark}"
         self.scope_locked = self.scope + lock
-        self.scopes = f"SELECT name FROM {prefix}scope ORDER BY id"
+        self.scopes = f"SELECT name FROM {prefix}scope"
+        self.count_entries = f"SELECT count(*) FROM {prefix}journal"
         self.new_scope = (
             f"INSERT INTO {prefix}scope (name, version, seq, now_s, pool, total, closed) "
             f"VALUES ({mark}, 0, 0, 0, 0, 0, 0) ON CONFLICT (name) DO NOTHING"

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal, TypeVar
 
 from tbcontracts.books import Statement
@@ -21,15 +21,17 @@ from tbcontracts.commands import Command, Reply
 from tbcontracts.errors import StoreError
 from tbcontracts.events import JournalEntry
 from tbcontracts.stores import rows
-from tbcontracts.stores.base import Applied, Capabilities, Clock
+from tbcontracts.stores.base import About, Applied, Capabilities, Clock, only_read
 from tbcontracts.stores.line import Clerks, Job, Line
 from tbcontracts.stores.rows import UNKNOWN, ScopeRows
 from tbcontracts.stores.sql import Statements
-from tbcontracts.stores.sqlite_file import Ledger, SqliteOptions
+from tbcontracts.stores.sqlite_file import Ledger, SqliteOptions, about
+from tbcontracts.stores.sqlite_looking import WrittenMeanwhileError
 
 T = TypeVar("T")
 
 SCOPES_KEPT = 256
+LOOKS_MOST = 5
 _SQL = Statements()
 _forked = threading.Lock()
 _inherited: list[object] = []
@@ -63,9 +65,11 @@ class SqliteStore:
         self._begin()
 
     @classmethod
-    def from_url(cls, url: str, *, clock: Clock | None = None) -> SqliteStore:
+    def from_url(
+        cls, url: str, *, clock: Clock | None = None, read_only: bool = False
+    ) -> SqliteStore:
         """Open the file that a URL names, `sqlite:///budget.db`; see `SqliteOptions.from_url`."""
-        return cls(SqliteOptions.from_url(url), clock=clock)
+        return cls(SqliteOptions.from_url(url, read_only=read_only), clock=clock)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -95,8 +99,7 @@ class SqliteStore:
             StoreError: The ledger is only read.
         """
         if self._options.read_only:
-            msg = f"The ledger {self._options.path} was opened for reading only."
-            raise StoreError(msg, remedy="What helps: the URL without mode=ro.")
+            raise only_read(str(self._options.path))
         self._here()
         return self._line
 
@@ -178,11 +181,26 @@ class SqliteStore:
         return self.resolve(scope, key)
 
     def scopes(self) -> tuple[str, ...]:
-        """Return the names of all scopes in the file, in the order of their first use."""
-        return self._read(lambda db: tuple(row[0] for row in db.execute(_SQL.scopes)))
+        """Return the names of all scopes in the file, sorted."""
+        return self._read(lambda db: tuple(sorted(row[0] for row in db.execute(_SQL.scopes))))
+
+    def about(self) -> About:
+        """Return what there is to know of the file."""
+
+        def ask(db: sqlite3.Connection) -> About:
+            return about(db, self._options.path, db.execute(_SQL.count_entries).fetchone()[0])
+
+        return self._read(ask)
 
     def _read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         self._here()
+        for _ in range(LOOKS_MOST):
+            with suppress(WrittenMeanwhileError):
+                return self._look(ask)
+        msg = f"The ledger {self._options.path} was written while it was read, again and again."
+        raise StoreError(msg, remedy="What helps: to look again.")
+
+    def _look(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         with self._told(), self._ledger.reading() as db:
             return ask(db)
 

@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import IO, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from tbcontracts.checks import nearest
 from tbcontracts.errors import ConfigurationError, StoreError
+from tbcontracts.stores.base import About
 from tbcontracts.stores.sql import days_in
+from tbcontracts.stores.sqlite_looking import WrittenMeanwhileError, looking
+from tbcontracts.stores.urls import masked
 
 APPLICATION_ID = 0x54424331  # "TBC1": tells a ledger from any other SQLite file
 SCHEMA_VERSION = 1
@@ -37,11 +41,12 @@ class SqliteOptions(NamedTuple):
     """For how long journal entries and ended holds are kept; None is for ever."""
 
     @classmethod
-    def from_url(cls, url: str) -> SqliteOptions:
+    def from_url(cls, url: str, *, read_only: bool = False) -> SqliteOptions:
         """Read a URL: `sqlite:///relative.db`, `sqlite:////absolute.db`, with options behind "?".
 
         Args:
             url: The options are `synchronous=full|normal|off`, `mode=ro|rw` and `keep_days=30`.
+            read_only: As `mode=ro`, whatever the URL says.
 
         Raises:
             ConfigurationError: It names no file, or an option that is none.
@@ -49,17 +54,17 @@ class SqliteOptions(NamedTuple):
         parts = urlsplit(url)
         path = unquote(parts.path[1:])
         if parts.netloc or path in ("", ":memory:"):
-            msg = f"The URL {url!r} names no file on this host."
+            msg = f"The URL {masked(url)!r} names no file on this host."
             raise ConfigurationError(msg, remedy='What helps: "sqlite:///budget.db".')
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         synchronous = options.pop("synchronous", "full").lower()
         mode = options.pop("mode", "rw").lower()
         keep_days = days_in(options.pop("keep_days", None))
         if options or synchronous not in _SYNCHRONOUS or mode not in ("ro", "rw"):
-            msg = f"The URL {url!r} has an option that is none."
+            msg = f"The URL {masked(url)!r} has an option that is none."
             helps = "What helps: synchronous=full|normal|off, mode=ro|rw, keep_days=30."
             raise ConfigurationError(msg, remedy=helps)
-        return cls(Path(path).absolute(), synchronous, mode == "ro", keep_days)
+        return cls(Path(path).absolute(), synchronous, read_only or mode == "ro", keep_days)
 
 
 class Ledger:
@@ -88,10 +93,10 @@ class Ledger:
                 self._share(self._writer)
                 with self.writing() as db:
                     _bring_up_to_date(db, options.path)
-            self._reader = opened.enter_context(closing(self._connect("ro")))
-            with self.reading() as db:  # both files are there from now on
-                _version_of(db, options.path)
-            self._same = _identity(options.path)
+                self._reader = opened.enter_context(closing(self._connect("ro")))
+                with self.reading() as db:  # both files are there from now on
+                    _version_of(db, options.path)
+                self._same = _identity(options.path)
             self._open = opened.pop_all()
         # A store that nobody refers to any more lets go of its file; at exit the kernel does that.
         weakref.finalize(self, self._open.close).atexit = False
@@ -100,21 +105,11 @@ class Ledger:
         """Refuse a file that is no ledger while it is still as it was."""
         path = self._options.path
         if path.is_file():
-            if self._options.read_only:
-                self._see_whether_it_can_be_read()
-            with closing(self._connect("ro")) as db:
+            # Whoever writes to it just now has looked, too.
+            with suppress(WrittenMeanwhileError), looking(path) as db:
                 _version_of(db, path)
         elif self._options.read_only:
-            msg = f"There is no ledger {path}."
-            raise StoreError(msg, remedy="What helps: the path of a ledger that exists.")
-
-    def _see_whether_it_can_be_read(self) -> None:
-        """Refuse what SQLite cannot read: without its `-wal` it would have to make one."""
-        path = self._options.path
-        if not Path(f"{path}-wal").exists() and not os.access(path.parent, os.W_OK):
-            msg = f"The ledger {path} has no -wal file, in a folder that cannot be written."
-            helps = "What helps: a copy in a folder of yours, or a process that has it in use."
-            raise StoreError(msg, remedy=helps)
+            raise _missing(path)
 
     def _see_that_it_is_the_same(self) -> None:
         """Refuse to go on with a file that nobody else will find: what is written there is lost.
@@ -164,6 +159,10 @@ class Ledger:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Read in one transaction: all of it belongs to the same moment."""
+        if self._options.read_only:
+            with looking(self._options.path) as db:
+                yield db
+            return
         with self._reading:
             self._see_that_it_is_the_same()
             if self._reader.in_transaction:  # a finalizer reads in the middle of a reader
@@ -179,6 +178,18 @@ class Ledger:
         """Let go of the file."""
         with self._reading:
             self._open.close()
+
+
+def _missing(path: Path) -> StoreError:
+    """Return the error for a ledger that is not there, with the nearest name that is."""
+    msg, helps = f"There is no ledger {path}.", "What helps: the path of a ledger that exists."
+    if path.is_dir():
+        msg = f"{path} is a folder, and no ledger."
+    with suppress(OSError):
+        near = nearest(path.name, [other.name for other in path.parent.iterdir()])
+        if near is not None and near != path.name:
+            helps = f"Did you mean {near}, which is in the same folder?"
+    return StoreError(msg, remedy=helps)
 
 
 def _version_of(db: sqlite3.Connection, path: Path) -> int:
@@ -208,6 +219,21 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path) -> None:
         db.execute(statement)
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def about(db: sqlite3.Connection, path: Path, entries: int) -> About:
+    """Return what there is to know of a ledger's file."""
+    wal = Path(f"{path}-wal")
+    size = sum(file.stat().st_size for file in (path, wal) if file.exists())
+    return About(
+        kind="SQLite file",
+        place=f"sqlite:///{path}",
+        software=f"SQLite {sqlite3.sqlite_version}",
+        layout=_version_of(db, path),
+        layout_known=SCHEMA_VERSION,
+        entries=entries,
+        size_bytes=size,
+    )
 
 
 _Identity = tuple[tuple[int, int], ...]

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from tbcontracts.commands import Command, Reply
+from tbcontracts.commands import Command, Open, Reply
 from tbcontracts.events import JournalEntry
 from tbcontracts.stores.base import Applied, Store
 from tbcontracts.testing.audit import Audit, BrokenPromiseError
@@ -100,6 +100,7 @@ def check_histories(
     """
     with opened(make_store) as (store, clock):
         _check_unknown_scope(store)
+        _check_scopes(store)
         for number in range(seed, seed + histories):
             # New for each: a store may forget books that nobody has touched for long.
             bystander = f"bystander-{number}"
@@ -286,3 +287,13 @@ def _check_unknown_scope(store: Store) -> None:
         expect(store.read("never"), None, "the statement of a scope that never was")
         expect(store.journal("never"), (), "the journal of a scope that never was")
         expect(store.resolve("never", "key"), None, "a key in a scope that never was")
+        expect("never" in store.scopes(), False, "whether a scope that never was is listed")
+
+
+def _check_scopes(store: Store) -> None:
+    """Check that scopes are listed, sorted, whatever they are called."""
+    names = ("b", "a/{odd}", "Ä", "}{", "100%7D", "*", "a")
+    before = set(store.scopes())
+    for name in names:
+        store.apply(name, Open(()))
+    expect(store.scopes(), tuple(sorted(before | set(names))), "the scopes")

@@ -102,6 +102,10 @@ class SlowStore:
         """Return the first reply to a key."""
         return self._books.resolve(scope, key)
 
+    def scopes(self) -> tuple[str, ...]:
+        """Return the names of all scopes."""
+        return self._books.scopes()
+
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""
         return self._books.now()

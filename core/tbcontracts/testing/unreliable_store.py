@@ -86,6 +86,11 @@ class UnreliableStore:
         """Return the first reply to a key."""
         return self.resolve(scope, key)
 
+    def scopes(self) -> tuple[str, ...]:
+        """Return the names of all scopes."""
+        self._reach()
+        return self.books.scopes()
+
     def now(self) -> float:
         """Return the time."""
         self._reach()

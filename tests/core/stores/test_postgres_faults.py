@@ -455,7 +455,7 @@ def test_a_role_that_may_not_make_the_tables(postgres_server: str, schema: str) 
         store.apply("s", Charge("a", 5))
         store.apply("new", OPENING)
         assert consumed(owner, "s") == 5
-        assert owner.scopes() == ("s", "new")
+        assert owner.scopes() == ("new", "s")
     store.close()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import multiprocessing
 import os
 import resource
@@ -9,6 +11,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ import pytest
 from tbcontracts.commands import Charge, Open, Reserve, Settle
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import ConfigurationError, StoreError
-from tbcontracts.stores import open_store, sqlite
+from tbcontracts.stores import open_store, rows, sqlite
 from tbcontracts.stores.sqlite import SqliteStore
 from tbcontracts.testing.audit import Audit
 
@@ -174,7 +177,7 @@ def test_a_folder_that_cannot_be_written(folder: Path) -> None:
 
 
 def test_reading_without_rights_to_the_folder(folder: Path) -> None:
-    """Possible while somebody has the ledger open, or has left its log; else said to be not."""
+    """Possible while somebody has the ledger open, and while nobody has; writing is not."""
     file = folder / "budget.db"
     store = store_at(file)
     store.apply("s", OPENING)
@@ -187,9 +190,93 @@ def test_reading_without_rights_to_the_folder(folder: Path) -> None:
     store.close()
     assert not Path(f"{file}-wal").exists()
     folder.chmod(0o555)
-    assert "no -wal file, in a folder that cannot be written" in as_nobody(lambda: read_only(file))
+    assert as_nobody(lambda: read_only(file)) == "5"
     folder.chmod(0o755)
     assert read_only(file) == 5
+
+
+def test_reading_leaves_nothing_behind(folder: Path) -> None:
+    """Looking at a ledger that nobody has open makes no file beside it, not even for a moment."""
+    file = folder / "budget.db"
+    store = store_at(file)
+    store.apply("s", OPENING)
+    store.close()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    reader = store_at(file, "?mode=ro")
+    for look in (lambda: reader.read("s"), reader.scopes, lambda: reader.journal("s")):
+        assert look()
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert reader.about().entries == 1
+    assert reader.about().size_bytes == len(before["budget.db"])
+
+
+def test_whoever_opens_a_ledger_waits_for_those_who_look(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a ledger that nobody had open is read, nobody gets a turn to write; then they do."""
+    file = folder / "budget.db"
+    with closing(store_at(file)) as store:
+        store.apply("s", OPENING)
+    reader, turns = store_at(file, "?mode=ro"), []
+    real = rows.statement
+
+    def statement(*found: Any) -> Any:
+        with Path(f"{file}-turn").open("ab") as turn:
+            try:
+                fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                turns.append("waits")
+        return real(*found)
+
+    monkeypatch.setattr(rows, "statement", statement)
+    assert reader.read("s") is not None
+    assert turns == ["waits"]
+    with closing(store_at(file)) as store:
+        store.apply("s", Charge("a", 5))
+        assert read_only(file) == 5
+
+
+def test_a_look_that_somebody_writes_into_is_taken_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are no turns to wait for, it is seen that a ledger was written meanwhile."""
+    file = folder / "budget.db"
+    with closing(store_at(file)) as store:
+        store.apply("s", OPENING)
+    Path(f"{file}-turn").unlink()
+    reader = store_at(file, "?mode=ro")
+    writers: list[SqliteStore] = []
+    real = rows.statement
+
+    def statement(*found: Any) -> Any:
+        if not writers:
+            writers.append(store_at(file))
+            writers[0].apply("s", Charge("a", 5))
+        return real(*found)
+
+    monkeypatch.setattr(rows, "statement", statement)
+    read = reader.read("s")
+    assert read is not None
+    assert read.accounts[0].consumed == 5
+    writers[0].close()
+
+
+def test_a_ledger_that_is_always_written_meanwhile(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then it is said that no look at it was of one moment."""
+    file = folder / "budget.db"
+    with closing(store_at(file)) as store:
+        store.apply("s", OPENING)
+    reader, looks = store_at(file, "?mode=ro"), itertools.count()
+
+    def statement(*_: Any) -> Any:
+        os.utime(file, ns=(0, next(looks)))
+
+    monkeypatch.setattr(rows, "statement", statement)
+    with pytest.raises(StoreError, match="written while it was read, again and again"):
+        reader.read("s")
+    assert next(looks) == sqlite.LOOKS_MOST
 
 
 def test_reading_while_others_write(store: SqliteStore, file: Path) -> None:
