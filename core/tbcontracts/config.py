@@ -7,16 +7,15 @@ decided by `BudgetContract` and `Settings`, here as everywhere.
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from tbcontracts.attribution import nearest
 from tbcontracts.checks import AMOUNT_MAX
+from tbcontracts.config_sources import Source, open_source
 from tbcontracts.contract import PRIORITY_MAX, BudgetContract
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.settings import check_scope
@@ -32,10 +31,6 @@ except ImportError as _missing:
     raise ImportError(_msg, name="pydantic") from _missing
 
 T = TypeVar("T")
-Source = str | os.PathLike[str] | Mapping[str, Any]
-"""A file's path, or what stands in such a file."""
-
-_SHOWN_MAX = 60
 _WORD, _TABLE = "<word>", "<table>"
 _TABLE_OF_KEYS = "must be a table of keys"
 _SAID = {
@@ -146,6 +141,23 @@ class BudgetFile(_Table):
     )
 
 
+class Problem(NamedTuple):
+    """One thing that is wrong with a contract file."""
+
+    place: tuple[str, ...]
+    """The path of the key; empty where the file as a whole is meant."""
+    said: str
+    """What is wrong, with the value, and what would be right."""
+    line: int | None = None
+    """Where the key stands, if that is known."""
+
+    def __str__(self) -> str:
+        """Return it as errors say it."""
+        line = "" if self.line is None else f"line {self.line}"
+        where = ", ".join(filter(None, (line, ".".join(self.place))))
+        return f"{where}: {self.said}" if where else self.said
+
+
 class Configuration(NamedTuple):
     """A contract file that was read and found right."""
 
@@ -165,29 +177,57 @@ def load(source: Source) -> Configuration:
             the file, the place in it, the value, and the nearest key where one was misspelt.
         ImportError: The file's format needs a package that is not installed.
     """
-    where, content = _content(source)
+    found = examine(source)
+    if isinstance(found, Configuration):
+        return found
+    where = "The configuration" if isinstance(source, Mapping) else str(Path(source))
+    raise _wrong(where, found)
+
+
+def examine(source: Source) -> Configuration | tuple[Problem, ...]:
+    """Read a contract file; return what it says, or all that is wrong with it.
+
+    Raises:
+        ConfigurationError: It is no contract file, or cannot be read at all.
+        ImportError: The file's format needs a package that is not installed.
+    """
+    file = open_source(source)
+    try:
+        content = file.content()
+        found = _examined(content, file.shown)
+    except ValueError as error:
+        return (Problem((), " ".join(str(error).split())),)
+    if isinstance(found, Configuration):
+        return found
+    placed = [problem._replace(line=file.line_of(problem.place)) for problem in found]
+    return tuple(sorted(placed, key=lambda problem: problem.line or 0))
+
+
+def _examined(
+    content: Mapping[str, Any], shown: Callable[[object], str]
+) -> Configuration | list[Problem]:
+    """Look at what stands in a contract file."""
     try:
         file = BudgetFile.model_validate(content)
     except ValidationError as error:
-        raise _wrong(where, _lines(error)) from None
-    problems: list[str] = []
+        return _problems(error, shown) + _of_sound_tables(content)
+    problems: list[Problem] = []
     settings = file.model_dump(exclude={"schema_", "agents"})
-    settings["count"] = _tried("count", partial(check_count, file.count), problems)
-    settings["scope"] = _tried("scope", partial(check_scope, file.scope), problems)
+    settings["count"] = _tried(("count",), partial(check_count, file.count), problems)
+    settings["scope"] = _tried(("scope",), partial(check_scope, file.scope), problems)
     if isinstance(file.unattributed, UnattributedTable):
         make = file.unattributed.as_contract
-        settings["unattributed"] = _tried("unattributed", make, problems)
+        settings["unattributed"] = _tried(("unattributed",), make, problems)
     contracts: dict[str, BudgetContract] = {}
     for name, table in file.agents.items():
-        place = f"agents.{name}"
+        place = ("agents", name)
         contract = _tried(place, partial(table.contract, name), problems)
         if contract is not None and contract.agent_name in contracts:
-            problems.append(f"{place}: another key is the same name, {contract.agent_name!r}.")
+            said = f"another key is the same name, {contract.agent_name!r}."
+            problems.append(Problem(place, said))
         elif contract is not None:
             contracts[contract.agent_name] = contract
-    if problems:
-        raise _wrong(where, problems)
-    return Configuration(settings, tuple(contracts.values()))
+    return problems or Configuration(settings, tuple(contracts.values()))
 
 
 def json_schema() -> dict[str, Any]:
@@ -198,107 +238,52 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _tried(place: str, make: Callable[[], T], problems: list[str]) -> T | None:
+def _of_sound_tables(content: Mapping[str, Any]) -> list[Problem]:
+    """Return what no contract may be in those agents' tables that are right as such."""
+    problems: list[Problem] = []
+    agents = content.get("agents")
+    for name, table in agents.items() if isinstance(agents, Mapping) else ():
+        with suppress(ValidationError):
+            sound = AgentTable.model_validate(table)
+            _tried(("agents", str(name)), partial(sound.contract, name), problems)
+    return problems
+
+
+def _tried(place: tuple[str, ...], make: Callable[[], T], problems: list[Problem]) -> T | None:
     """Return what is made, or note why it cannot be."""
     try:
         return make()
     except (TypeError, ValueError) as error:
-        problems.append(f"{place}: {error}")
+        problems.append(Problem(place, str(error)))
         return None
 
 
-def _content(source: Source) -> tuple[str, Mapping[str, Any]]:
-    """Return how errors call a source, and what stands in it."""
-    if isinstance(source, Mapping):
-        return "The configuration", source
-    if not isinstance(source, (str, os.PathLike)):
-        msg = f"A configuration is a file's path or a mapping, not {type(source).__name__}."
-        raise ConfigurationError(msg, remedy='What helps: "budget.toml".')
-    path = Path(source)
-    parse = _PARSERS.get(path.suffix.lower())
-    if parse is None:
-        msg = f"{path} has no ending that says its format."
-        raise ConfigurationError(msg, remedy=f"What helps: one of {', '.join(_PARSERS)}.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark in front
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        msg = f"{path} cannot be read: {reason}."
-        raise ConfigurationError(msg, remedy="What helps: the path of a contract file.") from None
-    try:
-        content = parse(text)
-    except ValueError as error:
-        raise _wrong(str(path), [" ".join(str(error).split())]) from None
-    if not isinstance(content, Mapping):
-        raise _wrong(str(path), [f"It holds {_shown(content)}, not a table of keys."])
-    return str(path), content
-
-
-def _parse_toml(text: str) -> Any:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        try:
-            import tomli as tomllib
-        except ImportError as error:
-            msg = (
-                'TOML files need tomli on Python 3.10. What helps: pip install "tbcontracts[cli]".'
-            )
-            raise ImportError(msg, name="tomli") from error
-    return tomllib.loads(text)
-
-
-def _parse_yaml(text: str) -> Any:
-    try:
-        import yaml
-    except ImportError as error:
-        msg = 'YAML files need pyyaml. What helps: pip install "tbcontracts[yaml]", or a TOML file.'
-        raise ImportError(msg, name="yaml") from error
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (at line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        msg = f"{getattr(error, 'problem', None) or error}{where}"
-        raise ValueError(msg) from None
-    return {} if content is None else content  # an empty file, as an empty TOML file is
-
-
-_PARSERS: dict[str, Callable[[str], Any]] = {
-    ".toml": _parse_toml,
-    ".yaml": _parse_yaml,
-    ".yml": _parse_yaml,
-    ".json": json.loads,
-}
-
-
-def _wrong(where: str, lines: Iterable[str]) -> ConfigurationError:
+def _wrong(where: str, found: Sequence[Problem]) -> ConfigurationError:
     """Return the error that says all that is wrong with a source at once."""
-    found = list(lines)
     if len(found) == 1:
         return ConfigurationError(f"{where}: {found[0]}")
     listed = "".join(f"\n  {line}" for line in found)
     return ConfigurationError(f"{where}: {len(found)} things are wrong.{listed}")
 
 
-def _lines(error: ValidationError) -> list[str]:
-    """Return what is wrong, a line for each place."""
-    lines: list[str] = []
+def _problems(error: ValidationError, shown: Callable[[object], str]) -> list[Problem]:
+    """Return what is wrong, each with its place."""
+    problems: list[Problem] = []
     for item in error.errors(include_url=False):
         parts = [str(part) for part in item["loc"] if part not in (_WORD, _TABLE, "[key]")]
-        place = ".".join(parts)
+        place = tuple(parts)
         if item["type"] == "extra_forbidden":
             keys = _keys_beside(parts)
             near = nearest(parts[-1], keys)
             hint = f"Did you mean {near!r}?" if near else f"The keys are {', '.join(keys)}."
-            lines.append(f"{place}: there is no such key. {hint}")
+            problems.append(Problem(place, f"there is no such key. {hint}"))
         elif item["type"] == "missing":
-            lines.append(f"{place}: this key is missing.")
+            problems.append(Problem(place, "this key is missing."))
         else:
             said = item["msg"].replace("Input should be", "must be")
             said = _SAID.get(item["type"], said[:1].lower() + said[1:])
-            lines.append(f"{place}: {said}, not {_shown(item['input'])}.")
-    return lines
+            problems.append(Problem(place, f"{said}, not {shown(item['input'])}."))
+    return problems
 
 
 def _keys_beside(place: list[str]) -> list[str]:
@@ -309,9 +294,3 @@ def _keys_beside(place: list[str]) -> list[str]:
     elif place[0] == "unattributed" and len(place) > 1:
         table = UnattributedTable
     return [field.alias or name for name, field in table.model_fields.items()]
-
-
-def _shown(value: object) -> str:
-    """Show a value in an error, short."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}..."

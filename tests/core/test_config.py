@@ -167,9 +167,9 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     said = wrong(path).splitlines()
     assert said[0] == f"{path}: 3 things are wrong."
     assert [line.split(":")[0] for line in said[1:]] == [
-        "  agents.a.priority",
-        "  agents.a.max_tokens",
-        "  polcy",
+        "  line 1, polcy",
+        "  line 3, agents.a.max_tokens",
+        "  line 4, agents.a.priority",
     ]
 
 
@@ -179,7 +179,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         ("b.toml", "a =\n", "(at line 1, column 4)"),
         ("b.yaml", "a: [\n", "(at line 2, column 1)"),
         ("b.json", '{"a": }', "line 1 column 7"),
-        ("b.yaml", "- a\n", "It holds ['a'], not a table of keys."),
+        ("b.yaml", "- a\n", 'It holds ["a"], not a table of keys.'),
         ("b.yaml", "some words", "It holds 'some words', not a table of keys."),
         ("b.toml", "agents = 5", "agents: must be a table of keys, not 5."),
         ("b.toml", "store = 5", "store: must be text, not 5."),

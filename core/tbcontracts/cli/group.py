@@ -13,7 +13,18 @@ import click
 from tbcontracts.checks import nearest
 from tbcontracts.errors import TBCError
 
-_COMMANDS: dict[str, tuple[str, str]] = {}
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "check": ("check", "check"),
+    "schema": ("schema", "schema"),
+    "show": ("show", "show"),
+    "history": ("history", "history"),
+    "audit": ("audit", "audit"),
+    "top-up": ("changing", "top_up"),
+    "contract": ("changing", "contract"),
+    "store": ("store", "store"),
+    "doctor": ("doctor", "doctor"),
+    "demo": ("demo", "demo"),
+}
 """By name: the module of this package and what it is called there."""
 
 _INTERRUPTED = 130  # as shells count it: 128 and the number of the signal
@@ -66,7 +77,11 @@ class Commands(click.Group):
             raise click.exceptions.Exit(0) from None
         except KeyboardInterrupt:
             raise click.exceptions.Exit(_INTERRUPTED) from None
-        except (TBCError, OSError, ValueError) as error:  # a name or a number that is none
+        except OSError as error:
+            named = error.filename is not None and error.strerror is not None
+            said = f"{error.filename}: {error.strerror}." if named else str(error)
+            raise _Failed(said) from None
+        except (TBCError, ValueError) as error:  # a name or a number that is none, too
             raise _Failed(str(error)) from None
         except ImportError as error:  # an extra that is missing says what to install
             raise _Failed(str(error)) from None

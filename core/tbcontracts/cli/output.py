@@ -76,9 +76,9 @@ def table(rows: Iterable[Sequence[object]], *, align: str) -> list[str]:
         align: A letter for each column: "<" text, ">" numbers.
     """
     cells = [[_cell(value) for value in row] for row in rows]
-    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(map(_padded, row, widths, align)).rstrip() for row in cells]
-    return [lines[0], faint("-" * max(map(_width, lines))), *lines[1:]]
+    widths = [max(map(width_of, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(map(padded, row, widths, align)).rstrip() for row in cells]
+    return [lines[0], faint("-" * max(map(width_of, lines))), *lines[1:]]
 
 
 def _cell(value: object) -> str:
@@ -87,12 +87,13 @@ def _cell(value: object) -> str:
     return "-" if value is None else printable(str(value))
 
 
-def _padded(text: str, width: int, align: str) -> str:
-    blanks = " " * (width - _width(text))
+def padded(text: str, width: int, align: str = "<") -> str:
+    """Fill a text up with blanks to so many columns of a terminal."""
+    blanks = " " * (width - width_of(text))
     return f"{text}{blanks}" if align == "<" else f"{blanks}{text}"
 
 
-def _width(text: str) -> int:
+def width_of(text: str) -> int:
     """Return how many columns a terminal gives to a text: two for each wide character."""
     if text.isascii():
         return len(text)

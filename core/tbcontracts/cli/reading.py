@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import click
 from tbcontracts.books import Statement
 from tbcontracts.checks import check_name, nearest
 from tbcontracts.errors import ConfigurationError, StoreError
+from tbcontracts.events import JournalEntry
 from tbcontracts.settings import expand_scope
 from tbcontracts.stores import Store, open_store
 from tbcontracts.stores.urls import masked
@@ -89,10 +92,35 @@ def books_of(store: Store, scope: str, url: str) -> Statement:
     Raises:
         StoreError: There is no such scope.
     """
-    statement = store.read(scope)
+    with _whole(f"The books of scope {scope!r} in {masked(url)}"):
+        statement = store.read(scope)
     if statement is None:
         raise _no_such_scope(scope, store.scopes(), masked(url))
     return statement
+
+
+def journal_of(store: Store, scope: str, url: str, after_seq: int = 0) -> tuple[JournalEntry, ...]:
+    """Return the journal of a scope, as far as it is kept.
+
+    Raises:
+        DamagedError: It is there, and cannot be read.
+    """
+    with _whole(f"The journal of scope {scope!r} in {masked(url)}"):
+        return store.journal(scope, after_seq)
+
+
+class DamagedError(StoreError):
+    """What stands in a store is not what a store writes."""
+
+
+@contextmanager
+def _whole(what: str) -> Iterator[None]:
+    """Say of what cannot be read that it is damaged."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        msg = f"{what} cannot be read, because somebody changed it: {error}."
+        raise DamagedError(msg, remedy="What helps: a copy from before.") from None
 
 
 def pick_agent(statement: Statement, agent: str, scope: str) -> str:
@@ -134,6 +162,8 @@ def _choice(name: str, known: tuple[str, ...] | list[str]) -> str:
     if not known:
         return "It has none."
     near = nearest(name, known)
+    if near is not None and len(known) == 1:
+        return f"Did you mean {near!r}?"
     meant = "" if near is None else f"Did you mean {near!r}? "
     return f"{meant}There {'is' if len(known) == 1 else 'are'} {_listed(known)}."
 

@@ -247,6 +247,9 @@ class SqliteStore:
         if isinstance(error, StoreError):
             return error
         said = str(error).rstrip(".")
+        if self._options.read_only:
+            msg = f"The ledger {self._options.path} cannot be read: {said}."
+            return StoreError(msg, remedy="What helps: see that it is whole, and may be read.")
         msg = f"The ledger {self._options.path} did not answer: {said}. Nothing was written."
         return StoreError(msg, remedy="What helps: see that the file can be written; then again.")
 

@@ -107,7 +107,9 @@ class Ledger:
         if path.is_file():
             # Whoever writes to it just now has looked, too.
             with suppress(WrittenMeanwhileError), looking(path) as db:
-                _version_of(db, path)
+                if not _version_of(db, path) and self._options.read_only:
+                    msg = f"There is no ledger in {path} yet: the file is empty."
+                    raise StoreError(msg, remedy="What helps: tbc store init, or its first use.")
         elif self._options.read_only:
             raise _missing(path)
 

@@ -56,7 +56,17 @@ class _Hold(NamedTuple):
 
 
 class BrokenPromiseError(AssertionError):
-    """A journal says that the books did what they must not do."""
+    """A journal says that the books did what they must not do.
+
+    Attributes:
+        said: What does not hold; begins with the promise, such as "P3: ", where it is one of them.
+        entry: The entry that says so; None where the end of the journal is meant.
+    """
+
+    def __init__(self, said: str, entry: JournalEntry | None = None) -> None:
+        self.said = said
+        self.entry = entry
+        super().__init__(said if entry is None else f"{said} ({entry})")
 
 
 class Audit:
@@ -79,8 +89,8 @@ class Audit:
             BrokenPromiseError: It breaks a promise, or does not follow from the ones before.
         """
         self._entry = entry
-        self._claim(entry.seq == self.seq + 1, f"seq {entry.seq} comes after {self.seq}")
-        self._claim(entry.at >= self.at, f"time went back from {self.at}")
+        self._claim(entry.seq == self.seq + 1, f"order: seq {entry.seq} comes after {self.seq}")
+        self._claim(entry.at >= self.at, f"order: time went back from {self.at}")
         self.seq, self.at = entry.seq, entry.at
         line = None if entry.agent is None else self._line(entry.agent)
         hear: Callable[[JournalEntry, Any], None] = getattr(self, f"_{entry.kind}")
@@ -117,7 +127,7 @@ class Audit:
 
     def _claim(self, holds: bool, otherwise: str) -> None:
         if not holds:
-            raise BrokenPromiseError(f"{otherwise} ({self._entry})" if self._entry else otherwise)
+            raise BrokenPromiseError(otherwise, self._entry)
 
     def _line(self, name: str) -> _Line:
         return self._lines.setdefault(name, _Line(name))

@@ -1,0 +1,210 @@
+"""`tbc top-up` and `tbc contract set`: what a person may change on books that are there."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from tbcontracts.books import AccountView
+from tbcontracts.checks import AMOUNT_MAX, check_amount, check_key, printable
+from tbcontracts.cli.output import json_option, say, say_json, table
+from tbcontracts.cli.reading import as_url, books_of, open_books, pick_agent, pick_scope
+from tbcontracts.commands import ChangeContract, Command, Reply, TopUp
+from tbcontracts.contract import PRIORITY_MAX, BudgetContract
+from tbcontracts.errors import ContractConflictError, OutcomeUnknownError, StoreError
+from tbcontracts.stores import Store
+from tbcontracts.stores.urls import masked
+
+_ATTEMPTS = 5
+_TERMS = ("priority", "max_tokens", "min_reserve", "confidence_threshold")
+
+
+@click.command("top-up")
+@click.argument("url", metavar="STORE")
+@click.argument("scope", metavar="SCOPE")
+@click.argument("what", metavar="[AGENT] TOKENS", nargs=-1, required=True)
+@click.option("--pool", is_flag=True, help="Add to the pool, which all agents may use.")
+@click.option("--key", help="The same key again adds nothing again.")
+@json_option
+def top_up(
+    url: str, scope: str, what: tuple[str, ...], pool: bool, key: str | None, as_json: bool
+) -> None:
+    """Add new budget to an agent, or to the pool of a scope.
+
+    The scope and the agent must be there. A name that begins with "-" stands behind "--".
+    """
+    if len(what) != (1 if pool else 2):
+        needed = "--pool and TOKENS" if pool else "AGENT and TOKENS, or --pool and TOKENS"
+        msg = f"Behind STORE and SCOPE stand {needed}."
+        raise click.UsageError(msg)
+    amount = _amount(what[-1])
+    store = open_books(url, writes=True)
+    name = pick_scope(store, scope, url)
+    before = books_of(store, name, url)
+    agent = None if pool else pick_agent(before, what[0], name)
+    own = check_key(key) or f"tbc-{os.urandom(8).hex()}"
+    reply = _done(store, name, TopUp(agent, amount, own), own)
+    again = reply.seq <= before.seq
+    after = books_of(store, name, url)
+    account = next((one for one in after.accounts if one.agent == agent), None)
+    if as_json:
+        say_json(
+            {
+                "store": masked(as_url(url)),
+                "scope": name,
+                "agent": agent,
+                "added": 0 if again else amount,
+                "key": own,
+                "seq": reply.seq,
+                "pool": after.pool,
+                "account": account and account.as_dict(),
+            }
+        )
+        return
+    who = "The pool" if agent is None else printable(agent)
+    if again:
+        say(f"Nothing was added: the key {own!r} was used before.")
+    else:
+        say(f"{who} was topped up by {amount:,}.")
+    if account is None:
+        say(f"The pool of scope {name!r} has {after.pool:,}.")
+    else:
+        say(_left(account, name))
+
+
+@click.group()
+def contract() -> None:
+    """Change contracts on the books."""
+
+
+def _threshold(_: click.Context, __: click.Parameter, value: str | None) -> Any:
+    """Read a score, or the word that takes the gate away."""
+    if value is None or value == "none":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        msg = f"{value!r} is no number between 0 and 1, and not 'none'."
+        raise click.BadParameter(msg) from None
+
+
+@contract.command("set")
+@click.argument("url", metavar="STORE")
+@click.argument("scope", metavar="SCOPE")
+@click.argument("agent", metavar="AGENT")
+@click.option("--priority", type=click.IntRange(1, PRIORITY_MAX), help="Higher: more important.")
+@click.option("--max-tokens", type=click.IntRange(0, AMOUNT_MAX), help="Its whole budget.")
+@click.option("--min-reserve", type=click.IntRange(0, AMOUNT_MAX), help="What it never lends.")
+@click.option(
+    "--confidence-threshold",
+    callback=_threshold,
+    metavar="SCORE",
+    help="At or above it the next call is refused; 'none' for no gate.",
+)
+@json_option
+def set_(url: str, scope: str, agent: str, as_json: bool, **terms: Any) -> None:
+    """Change an agent's contract in one scope, only in what is named.
+
+    What is used or held is never taken away. If somebody else changes the contract meanwhile, the
+    change is made to what it says then.
+    """
+    changes = {name: value for name, value in terms.items() if value is not None}
+    if not changes:
+        msg = "Say what is to change: --priority, --max-tokens, --min-reserve, ..."
+        raise click.UsageError(msg)
+    if changes.get("confidence_threshold") == "none":
+        changes["confidence_threshold"] = None
+    store = open_books(url, writes=True)
+    name = pick_scope(store, scope, url)
+    agent = pick_agent(books_of(store, name, url), agent, name)
+    before, after = _changed(store, url, name, agent, changes)
+    account = _account(store, url, name, agent)
+    if as_json:
+        say_json(
+            {
+                "store": masked(as_url(url)),
+                "scope": name,
+                "agent": agent,
+                "before": before.as_dict(),
+                "after": after.as_dict(),
+                "account": account.as_dict(),
+            }
+        )
+        return
+    rows: list[tuple[object, ...]] = [(agent, "before", "now")]
+    rows += [(term, getattr(before, term), getattr(after, term)) for term in _TERMS]
+    for line in table(rows, align="<>>"):
+        say(line)
+    say()
+    say(_left(account, name))
+    if account.owed:
+        say(f"{account.owed:,} could not be taken from what it has used, and is owed.")
+
+
+def _changed(
+    store: Store, url: str, scope: str, agent: str, changes: dict[str, Any]
+) -> tuple[BudgetContract, BudgetContract]:
+    """Change a contract; whoever changes it at the same time undoes nothing, nor is undone."""
+    for left in reversed(range(_ATTEMPTS)):
+        was = _account(store, url, scope, agent).contract
+        if was is None:
+            msg = f"{agent!r} has no contract in scope {scope!r}: its calls are only counted."
+            raise StoreError(msg, remedy="What helps: to register it in the program.")
+        wanted = was.changed(**changes)
+        if _is_done(store, scope, ChangeContract(wanted, was), last=not left):
+            return was, wanted
+    raise AssertionError  # the last attempt returns or raises
+
+
+def _is_done(store: Store, scope: str, command: ChangeContract, *, last: bool) -> bool:
+    """Carry out a change; return False where it is to be made anew."""
+    try:
+        _done(store, scope, command, "")
+    except ContractConflictError:
+        if last:
+            raise
+        return False
+    return True
+
+
+def _done(store: Store, scope: str, command: Command, key: str) -> Reply:
+    """Carry out a command.
+
+    Raises:
+        StoreError: It was not carried out, or nobody knows; then how to find out.
+    """
+    try:
+        return store.apply(scope, command).reply
+    except OutcomeUnknownError as error:
+        helps = (
+            f"What helps: the same command again with --key {key}: it takes effect once."
+            if key
+            else "What helps: tbc show."
+        )
+        raise StoreError(error.message, remedy=helps) from None
+
+
+def _account(store: Store, url: str, scope: str, agent: str) -> AccountView:
+    accounts = books_of(store, scope, url).accounts
+    return next(account for account in accounts if account.agent == agent)
+
+
+def _left(account: AccountView, scope: str) -> str:
+    return (
+        f"In scope {scope!r} {printable(account.agent)} has {account.allocated:,} allocated, "
+        f"{account.consumed:,} consumed, {account.held:,} held and {account.remaining:,} remaining."
+    )
+
+
+def _amount(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        msg = f"TOKENS must be a whole number, not {text[:60]!r}."
+        raise click.UsageError(msg) from None
+    try:
+        return check_amount(number, "TOKENS", minimum=1)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None

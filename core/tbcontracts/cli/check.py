@@ -1,0 +1,151 @@
+"""`tbc check`: is a contract file right, and what would a person want to know of it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from tbcontracts.checks import printable
+from tbcontracts.cli.output import bad, found, good, json_option, odd, say, say_json, table
+from tbcontracts.contract import BudgetContract
+from tbcontracts.stores.urls import masked
+
+if TYPE_CHECKING:
+    from tbcontracts.config import Configuration, Problem
+
+
+class _Checked(NamedTuple):
+    """What came of one file."""
+
+    path: Path
+    configuration: Configuration | None
+    """What the file says, if it is right."""
+    problems: tuple[Problem, ...]
+    """What is wrong with it."""
+
+
+@click.command()
+@click.argument(
+    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@json_option
+def check(files: tuple[Path, ...], as_json: bool) -> None:
+    """Check contract files: TOML, YAML or JSON.
+
+    All that is wrong is said, with its line, its key, the value and the nearest name; of a good
+    file its agents are shown, and what is worth a look. Exit code 1 if a file is not right.
+    """
+    checked = [_checked(path) for path in files]
+    if as_json:
+        say_json({"files": [_as_json(one) for one in checked]})
+    else:
+        for number, one in enumerate(checked):
+            if number:
+                say()
+            _print(one)
+    if any(one.problems for one in checked):
+        found()
+
+
+def _checked(path: Path) -> _Checked:
+    from tbcontracts.config import Configuration, examine  # slow to import, as pydantic is
+
+    found = examine(path)
+    if isinstance(found, Configuration):
+        return _Checked(path, found, ())
+    return _Checked(path, None, found)
+
+
+def _print(checked: _Checked) -> None:
+    configuration = checked.configuration
+    name = printable(str(checked.path))
+    if configuration is None:
+        count = len(checked.problems)
+        what = "One thing is" if count == 1 else f"{count:,} things are"
+        say(f"{name}: {bad(f'{what} wrong')}.")
+        for problem in checked.problems:
+            say(f"  {printable(str(problem))}")
+        return
+    settings, contracts = configuration
+    total = sum(contract.max_tokens for contract in contracts)
+    agents = "1 agent" if len(contracts) == 1 else f"{len(contracts):,} agents"
+    say(f"{name}: {good('good')}. {agents}, {total:,} {settings['unit']} in each scope.")
+    say(f"Books: {masked(settings['store'])}, scope {printable(settings['scope'])}.")
+    if contracts:
+        say()
+        for line in _agents(contracts):
+            say(line)
+    notes = list(worth_a_look(contracts, settings))
+    if notes:
+        say()
+        say(odd("Worth a look:"))
+        for note in notes:
+            say(f"  {printable(note)}")
+
+
+def _agents(contracts: Sequence[BudgetContract]) -> list[str]:
+    rows: list[tuple[object, ...]] = [
+        ("agent", "priority", "max_tokens", "min_reserve", "can lend", "when it ends")
+    ]
+    rows += [
+        (
+            contract.agent_name,
+            contract.priority,
+            contract.max_tokens,
+            contract.reserve,
+            contract.max_tokens - contract.reserve,
+            _ending(contract.on_exceeded),
+        )
+        for contract in sorted(contracts, key=lambda one: (-one.priority, one.agent_name))
+    ]
+    return table(rows, align="<>>>><")
+
+
+def _ending(on_exceeded: Any) -> str:
+    return on_exceeded if isinstance(on_exceeded, str) else f"fallback {on_exceeded['fallback']}"
+
+
+def worth_a_look(contracts: Sequence[BudgetContract], settings: dict[str, Any]) -> Iterator[str]:
+    """Yield what is allowed, and likely not meant."""
+    if not contracts and settings["unattributed"] == "track":
+        yield "There is no agent, so nothing is limited: calls are only counted."
+    if len(contracts) > 1 and len({contract.priority for contract in contracts}) == 1:
+        yield (
+            f"All agents have priority {contracts[0].priority}: all can lend to all, and whoever "
+            "comes first gets it."
+        )
+    for contract in contracts:
+        name = repr(contract.agent_name)
+        if contract.max_tokens == 0:
+            yield f"{name} has no budget of its own: its calls live on what others can lend."
+        elif contract.reserve == contract.max_tokens:
+            yield f"{name} can never lend: its min_reserve is all it has."
+        cap = contract.max_output_tokens
+        if cap is not None and cap > contract.max_tokens:
+            yield f"{name} may answer with {cap:,} tokens, more than its whole budget."
+        if contract.confidence_threshold == 0:
+            yield f"{name} stops after its first score: its confidence_threshold is 0."
+
+
+def _as_json(checked: _Checked) -> dict[str, Any]:
+    configuration = checked.configuration
+    shown: dict[str, Any] = {
+        "file": str(checked.path),
+        "good": configuration is not None,
+        "errors": [
+            {"line": one.line, "key": list(one.place), "said": one.said} for one in checked.problems
+        ],
+    }
+    if configuration is None:
+        return shown
+    settings, contracts = configuration
+    return {
+        **shown,
+        "store": masked(settings["store"]),
+        "scope": settings["scope"],
+        "agents": [contract.as_dict() for contract in contracts],
+        "worth_a_look": list(worth_a_look(contracts, settings)),
+    }

@@ -1,0 +1,132 @@
+"""`tbc history`: the journal of a scope, entry by entry."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import click
+
+from tbcontracts.checks import printable
+from tbcontracts.cli.output import (
+    bad,
+    faint,
+    json_option,
+    odd,
+    padded,
+    say,
+    say_json_line,
+    width_of,
+)
+from tbcontracts.cli.reading import (
+    books_of,
+    journal_of,
+    open_books,
+    pick_agent,
+    pick_scope,
+    scope_argument,
+    store_argument,
+)
+from tbcontracts.cli.words import KINDS, in_words, moment
+from tbcontracts.events import JournalEntry
+from tbcontracts.stores import Store
+
+POLL_S = 0.5
+_NAME_MOST = 30
+
+
+class _Wanted(NamedTuple):
+    """Which entries are asked for."""
+
+    agent: str | None
+    kinds: Sequence[str]
+
+    def has(self, entry: JournalEntry) -> bool:
+        """Return whether an entry is one of them; what an agent gave is its business, too."""
+        if self.kinds and entry.kind not in self.kinds:
+            return False
+        if self.agent is None or entry.agent == self.agent:
+            return True
+        return any(move.donor == self.agent for move in entry.moves)
+
+
+@click.command()
+@store_argument
+@scope_argument
+@click.option("--agent", help="Only what this agent did, was given, or gave.")
+@click.option(
+    "--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only this; may be repeated."
+)
+@click.option("--last", type=click.IntRange(0), metavar="N", help="Only the last N of them.")
+@click.option("--follow", is_flag=True, help="Go on as more happens, until Ctrl-C.")
+@json_option
+def history(
+    url: str,
+    scope: str | None,
+    agent: str | None,
+    kinds: tuple[str, ...],
+    last: int | None,
+    follow: bool,
+    as_json: bool,
+) -> None:
+    """Print the journal, one line for each entry; with --json one object a line.
+
+    Times are UTC. At the end of a line stands what the agent had left then.
+    """
+    store = open_books(url)
+    name = pick_scope(store, scope, url)
+    statement = books_of(store, name, url)
+    if agent is not None:
+        agent = pick_agent(statement, agent, name)
+    wanted = _Wanted(agent, kinds)
+    kept = journal_of(store, name, url)
+    entries = [entry for entry in kept if wanted.has(entry)]
+    shown = entries if last is None else entries[max(0, len(entries) - last) :]
+    names = [width_of(printable(account.agent)) for account in statement.accounts]
+    width = min(_NAME_MOST, max([len("the scope"), *names]))
+
+    def put(entry: JournalEntry) -> None:
+        if as_json:
+            say_json_line(entry.as_dict())
+        else:
+            say(_line(entry, width))
+
+    if kept and kept[0].seq > 1 and not as_json:
+        say(faint(f"Entries before number {kept[0].seq:,} are not kept any more."))
+    for entry in shown:
+        put(entry)
+    if follow:
+        for entry in following(store, name, kept[-1].seq if kept else 0):
+            if wanted.has(entry):
+                put(entry)
+
+
+def following(
+    store: Store, scope: str, after_seq: int, sleep: Callable[[float], object] = time.sleep
+) -> Iterator[JournalEntry]:
+    """Yield what comes after an entry, as it comes.
+
+    Args:
+        store: Where the books are.
+        scope: Whose.
+        after_seq: The last entry that is known.
+        sleep: Waits for so many seconds before each look.
+    """
+    while True:
+        sleep(POLL_S)
+        for entry in store.journal(scope, after_seq):
+            after_seq = entry.seq
+            yield entry
+
+
+def _line(entry: JournalEntry, width: int) -> str:
+    who = printable(entry.agent or ("the pool" if entry.kind == "topped_up" else "the scope"))
+    left = f"{entry.remaining:,} left" if entry.agent is not None else f"pool {entry.pool:,}"
+    head = f"{entry.seq:>6,}  {faint(moment(entry.at))}  {padded(who, width)}  "
+    said = in_words(entry)
+    if entry.kind == "denied":
+        said = bad(said)
+    elif entry.kind in ("would_deny", "expired") or entry.facts.get("unmeasured"):
+        said = odd(said)
+    return f"{head}{said}; {left}"
