@@ -90,7 +90,7 @@ class _Verdict(NamedTuple):
         return "proven" if self.whole else "proven_in_part"
 
 
-@click.command()
+@click.command(short_help="Prove the books by their journal.")
 @store_argument
 @scope_argument
 @json_option

@@ -21,7 +21,7 @@ _ATTEMPTS = 5
 _TERMS = ("priority", "max_tokens", "min_reserve", "confidence_threshold")
 
 
-@click.command("top-up")
+@click.command("top-up", short_help="Add budget to an agent or the pool.")
 @click.argument("url", metavar="STORE")
 @click.argument("scope", metavar="SCOPE")
 @click.argument("what", metavar="[AGENT] TOKENS", nargs=-1, required=True)

@@ -27,7 +27,7 @@ class _Checked(NamedTuple):
     """What is wrong with it."""
 
 
-@click.command()
+@click.command(short_help="Check contract files.")
 @click.argument(
     "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )

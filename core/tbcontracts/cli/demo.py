@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from tbcontracts.cli.output import json_option, say, say_json
 from tbcontracts.cli.reading import as_url
 from tbcontracts.errors import BudgetExceededError, StoreError
-from tbcontracts.manager import BudgetManager
 from tbcontracts.stores import Store, open_store
 from tbcontracts.stores.urls import masked
 from tbcontracts.usage import Usage
 
+if TYPE_CHECKING:
+    from tbcontracts.manager import BudgetManager
 
-@click.command()
+
+@click.command(short_help="Run scripted agents under contracts.")
 @click.option("--store", "url", metavar="URL", help="Leave the books there, to be looked at.")
 @click.option("--scope", default="demo", show_default=True, help="What the books are called.")
 @json_option
@@ -24,6 +27,8 @@ def demo(url: str | None, scope: str, as_json: bool) -> None:
 
     A hold, a transfer, a refusal and the confidence gate; then the report.
     """
+    from tbcontracts.manager import BudgetManager  # slow to import
+
     if url is None:
         store: Store = open_store("memory://")
     else:

@@ -17,7 +17,7 @@ from tbcontracts.stores.urls import masked
 _STATES = {"ok": "ok", "missing": "not installed", "unsupported": "NOT SUPPORTED"}
 
 
-@click.command()
+@click.command(short_help="Say what is installed, and find traps.")
 @click.option("--store", "url", metavar="URL", help="Look at this store, too.")
 @json_option
 def doctor(url: str | None, as_json: bool) -> None:

@@ -51,7 +51,7 @@ class _Wanted(NamedTuple):
         return any(move.donor == self.agent for move in entry.moves)
 
 
-@click.command()
+@click.command(short_help="Print the journal, entry by entry.")
 @store_argument
 @scope_argument
 @click.option("--agent", help="Only what this agent did, was given, or gave.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from importlib import metadata
 from typing import NamedTuple
 
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(\[[^]]*\])?\s*(?P<range>[^;]*)(;\s*(?P<marker>.*))?$")
@@ -36,6 +35,8 @@ class Package(NamedTuple):
 
 def version_of(name: str) -> str | None:
     """Return the version of an installed package; None if there is none."""
+    from importlib import metadata  # slow to import
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -44,6 +45,8 @@ def version_of(name: str) -> str | None:
 
 def packages(version: VersionOf = version_of) -> list[Package]:
     """Return what each extra needs, as the metadata of this installation say."""
+    from importlib import metadata  # slow to import
+
     return list(_packages(metadata.requires("tbcontracts") or (), version))
 
 

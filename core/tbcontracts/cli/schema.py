@@ -10,7 +10,7 @@ import click
 from tbcontracts.cli.output import json_option, say
 
 
-@click.command()
+@click.command(short_help="Print the JSON Schema of contract files.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Write it to this file instead."
 )

@@ -24,7 +24,7 @@ from tbcontracts.statement import statement_lines
 from tbcontracts.stores.urls import masked
 
 
-@click.command()
+@click.command(short_help="Show the books as they are now.")
 @store_argument
 @scope_argument
 @json_option
