@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tbcontracts.cli.output import json_option, say, say_json
-from tbcontracts.cli.reading import as_url
+from tbcontracts.cli.reading import as_url, file_url
 from tbcontracts.errors import BudgetExceededError, StoreError
 from tbcontracts.stores import Store, open_store
 from tbcontracts.stores.urls import masked
@@ -32,7 +32,8 @@ def demo(url: str | None, scope: str, as_json: bool) -> None:
     if url is None:
         store: Store = open_store("memory://")
     else:
-        url = url if "://" in url else f"sqlite:///{url}"
+        if ":" not in url and url:
+            url = file_url(url)
         store = open_store(as_url(url))
     click.get_current_context().call_on_close(store.close)
     if store.read(scope) is not None:

@@ -63,6 +63,13 @@ class Commands(click.Group):
             ctx.fail(_near_miss(args[0]))
         return super().resolve_command(ctx, args)
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run with the arguments of this process; what a terminal cannot show is spelt out."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what it raises of ours, and what is not installed, is said.
 
@@ -71,7 +78,8 @@ class Commands(click.Group):
         """
         try:
             done = super().invoke(ctx)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # as it is where it was closed (`>&-`)
+                sys.stdout.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python flushes at its end
             raise click.exceptions.Exit(0) from None
@@ -105,5 +113,3 @@ def tbc(context: click.Context) -> None:
     """
     if os.environ.get("NO_COLOR"):
         context.color = False
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name may have letters that a terminal has not
-        sys.stdout.reconfigure(errors="backslashreplace")

@@ -62,9 +62,12 @@ def as_url(url: str) -> str:
         msg = f"{url!r} is no store: neither a URL nor a file that is there."
         helps = "What helps: sqlite:///budget.db, redis://host:6379, postgresql://host/database."
         raise ConfigurationError(msg, remedy=helps)
-    # What has a meaning in a URL must be written otherwise there.
-    path = url.replace("%", "%25").replace("?", "%3F").replace("#", "%23")
-    return f"sqlite:///{path}"
+    return file_url(url)
+
+
+def file_url(path: str) -> str:
+    """Return the URL of a SQLite file; what has a meaning in a URL is written otherwise there."""
+    return f"sqlite:///{path.replace('%', '%25').replace('?', '%3F').replace('#', '%23')}"
 
 
 def pick_scope(store: Store, scope: str | None, url: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from tbcontracts.cli.output import json_option, odd, say, say_json
-from tbcontracts.cli.reading import about, as_url, books_of, open_books, store_argument
+from tbcontracts.cli.reading import about, as_url, books_of, file_url, open_books, store_argument
 from tbcontracts.stores import Capabilities, Store, open_store
 from tbcontracts.stores.base import About
 from tbcontracts.stores.urls import masked
@@ -38,7 +38,8 @@ def init(url: str, as_json: bool) -> None:
 
     What is there already stays as it is. Without it the first use does the same.
     """
-    url = url if "://" in url else f"sqlite:///{url}"
+    if ":" not in url and url:
+        url = file_url(url)
     opened = open_store(as_url(url))
     click.get_current_context().call_on_close(opened.close)
     opened.scopes()  # a server is asked for the first time now

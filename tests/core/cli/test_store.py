@@ -1,0 +1,103 @@
+"""`tbc store`: made ready with the rights there are, and looked at without a trace."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from tests.core.cli.conftest import Run
+from tests.core.stores.servers import RedisServer
+
+from tbcontracts.stores import MemoryStore, open_store
+
+
+def test_a_store_is_made_ready_and_stays_so(run: Run, url: str) -> None:
+    """On every store, again and again; afterwards it can be looked at."""
+    for _ in range(2):
+        result = run("store", "init", url)
+        assert result.code == 0
+        assert result.out.startswith("Ready: ")
+        assert result.out.endswith(" (version 1).\n")
+    assert run("store", "init", url, "--json").json["version"] == 1
+    with closing(open_store(url, read_only=True)) as store:
+        assert store.scopes() == ()
+
+
+def test_what_a_store_is(run: Run, books: str) -> None:
+    """In words and for programs: what answers there, what it promises, how much is in it."""
+    said = dict(line.split(":", 1) for line in run("store", "info", books).out.splitlines() if line)
+    assert said["Scopes"].strip() == "1"
+    assert said["Entries"].strip() == "17"
+    assert said["Written as"].strip() == "version 1; this tbcontracts knows 1"
+    assert said["Size"].strip().endswith(("bytes", "KiB"))
+    shown = run("store", "info", books, "--json").json
+    assert shown["scopes"] == ["acme/run-1"]
+    assert (shown["entries"], shown["layout"]) == (17, 1)
+    assert shown["software"].split()[0] in ("SQLite", "PostgreSQL", "Redis", "Valkey")
+    assert set(shown["capabilities"]) == {"durability", "cross_process", "witness"}
+
+
+def test_looking_makes_nothing(run: Run, url: str, tmp_path: Path) -> None:
+    """A store that is not there is not made by asking what it is."""
+    run("store", "info", url)
+    assert list(tmp_path.iterdir()) == []
+    if url.startswith("postgresql"):
+        schema = url.partition("ledger_schema=")[2].partition("&")[0]
+        with psycopg.connect(url.partition("?")[0]) as db:
+            found = db.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))
+            assert found.fetchall() == []
+
+
+def test_a_role_without_rights_is_told_so(run: Run, postgres_server: str) -> None:
+    """Who may not make the tables needs somebody who may, once."""
+    with psycopg.connect(postgres_server, autocommit=True) as db:
+        db.execute("CREATE ROLE of_tbc_store LOGIN")
+    url = postgres_server.replace("postgres@", "of_tbc_store@", 1)
+    result = run("store", "init", f"{url}?ledger_schema=of_tbc_store")
+    assert result.code == 2
+    assert "a role that may create the schema, once" in result.err
+    assert run("store", "init", f"{postgres_server}?ledger_schema=of_tbc_store").code == 0
+
+
+def test_a_path_is_a_file(run: Run, tmp_path: Path) -> None:
+    """A SQLite file may be named by its path alone, whatever letters it has."""
+    name = "a b?c#d%20.db"
+    assert run("store", "init", name).code == 0
+    assert (tmp_path / name).is_file()
+    assert run("store", "info", name).code == 0
+
+
+def test_a_server_that_may_lose_books(run: Run, tmp_path: Path) -> None:
+    """It cannot be made ready; looked at, it says what is wrong with it."""
+    server = RedisServer(tmp_path / "redis", {"maxmemory-policy": "allkeys-lru"}).start()
+    try:
+        assert "allkeys-lru" in run("store", "init", server.url).err
+        result = run("store", "info", server.url)
+        assert result.code == 0
+        assert "Take care: maxmemory-policy is allkeys-lru" in result.out
+        doctor = run("doctor", "--store", server.url, "--json")
+        assert doctor.code == 1
+        assert [one["code"] for one in doctor.json["traps"]].count("store") == 2
+    finally:
+        server.kill()
+
+
+def test_a_store_of_another_package(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says nothing of its place; what every store has is said."""
+    found: Any = MemoryStore()
+
+    class Point:
+        name = "theirs"
+
+        def load(self) -> Any:
+            return lambda url, clock: found
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Point()])
+    result = run("store", "info", "theirs://me:geheim@host")
+    assert result.code == 0
+    assert result.out.splitlines()[0] == "Store:         theirs://me:***@host"
+    assert run("store", "init", "theirs://me:geheim@host").out == "Ready: theirs://me:***@host.\n"
