@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import linecache
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -19,7 +20,9 @@ from types import ModuleType
 from typing import NamedTuple
 
 import pytest
+from click import Context
 
+from tbcontracts.cli.group import tbc
 from tbcontracts.testing import FakeOpenAI
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +31,9 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(CONTENT.rglob("*.
 
 _FENCE = re.compile(r'^(?P<indent> *)```(?P<language>\w*)(?: title="(?P<title>[^"]+)")?\s*$')
 _DATA = ("json", "toml", "yaml")
-_SHELL_LINE = re.compile(r"(make|pip install|bash|export) (?P<what>\S+)")
+_SHELL_LINE = re.compile(r"(make|pip install|bash|export|tbc) (?P<what>\S+)")
+_EXIT_CODE = re.compile(r"exit code (\d)")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
 
 class Fence(NamedTuple):
@@ -45,6 +50,17 @@ class Fence(NamedTuple):
     def needs_crewai(self) -> bool:
         """Whether CrewAI has to be there."""
         return self.language == "python" and "crewai import" in self.code
+
+    @property
+    def is_tbc(self) -> bool:
+        """Whether it runs the command tbc, and nothing else."""
+        lines = self.code.splitlines()
+        return self.language == "bash" and all(line.startswith("tbc ") for line in lines)
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is run."""
+        return self.language == "python" or self.is_tbc
 
     @property
     def begins_anew(self) -> bool:
@@ -93,9 +109,9 @@ def name_of(page: Path) -> str:
     return page.relative_to(CONTENT if page.is_relative_to(CONTENT) else ROOT).as_posix()
 
 
-def with_python() -> list[Path]:
+def with_something_to_run() -> list[Path]:
     """Return the pages that have something to run."""
-    return [page for page, fences in FENCES.items() if any(f.language == "python" for f in fences)]
+    return [page for page, fences in FENCES.items() if any(f.is_run for f in fences)]
 
 
 class PageRun:
@@ -113,8 +129,12 @@ class PageRun:
             self._test(fence)
         elif fence.language == "python":
             self._run(fence)
+        elif fence.is_tbc:
+            self._run_tbc(fence)
         elif fence.title == "Output":
-            assert self.printed == fence.code, f"{fence.where}: this is not what is printed"
+            said = f"{fence.where}: this is not what is printed"
+            printed = textwrap.dedent(self.printed)  # as the fence was
+            assert _TIME.sub("(time)", printed) == _TIME.sub("(time)", fence.code), said
         elif fence.title:
             (self.folder / fence.title).write_text(fence.code, encoding="utf-8")
 
@@ -125,6 +145,19 @@ class PageRun:
         self.capture.readouterr()
         exec(compile(source, str(fence.page), "exec", dont_inherit=True), vars(self.module))
         self.printed = self.capture.readouterr().out
+
+    def _run_tbc(self, fence: Fence) -> None:
+        """Run commands as a shell would; the title says with which code they exit, if not 0."""
+        expected = _EXIT_CODE.fullmatch(fence.title)
+        self.printed = ""
+        for line in fence.code.splitlines():
+            self.capture.readouterr()
+            with pytest.raises(SystemExit) as ended:
+                tbc.main(shlex.split(line)[1:], prog_name="tbc")
+            said = self.capture.readouterr()
+            self.printed += said.out + said.err
+            code = int(expected[1]) if expected else 0
+            assert ended.value.code == code, f"{fence.where}: {line}: {self.printed}"
 
     def _test(self, fence: Fence) -> None:
         """Run a block that is a test file, as its reader would."""
@@ -140,7 +173,7 @@ class PageRun:
         assert done.returncode == 0, f"{fence.where}:\n{done.stdout}{done.stderr}"
 
 
-@pytest.mark.parametrize("page", with_python(), ids=name_of)
+@pytest.mark.parametrize("page", with_something_to_run(), ids=name_of)
 def test_examples_run(
     page: Path,
     tmp_path: Path,
@@ -177,7 +210,7 @@ def test_every_block_is_run_or_shown_on_purpose(page: Path) -> None:
     for fence in FENCES[page]:
         if fence.language == "python":
             compile(fence.code, fence.where, "exec", dont_inherit=True)
-            assert page in with_python()
+            assert page in with_something_to_run()
         elif fence.language in _DATA:
             assert read_data(fence) is not None
         elif fence.language == "bash":
@@ -192,7 +225,7 @@ def test_outputs_stand_below_what_prints_them() -> None:
         for before, fence in zip((None, *fences), fences, strict=False):
             if fence.title == "Output":
                 assert before is not None, fence.where
-                assert before.language == "python", fence.where
+                assert before.is_run, fence.where
 
 
 def read_data(fence: Fence) -> object:
@@ -219,7 +252,9 @@ def check_shell(fence: Fence) -> None:
         command = _SHELL_LINE.match(line)
         assert command, f"{fence.where}: nobody checks {line!r}"
         what = command["what"].strip("\"'")
-        if command[1] == "make":
+        if command[1] == "tbc":
+            assert what in tbc.list_commands(Context(tbc)), f"{fence.where}: no command {what}"
+        elif command[1] == "make":
             assert f"\n{what}:" in makefile, f"{fence.where}: no target {what}"
         elif command[1] == "bash":
             assert (ROOT / what).is_file(), f"{fence.where}: no script {what}"

@@ -115,6 +115,8 @@ def journal_of(store: Store, scope: str, url: str, after_seq: int = 0) -> tuple[
 class DamagedError(StoreError):
     """What stands in a store is not what a store writes."""
 
+    code = "damaged"
+
 
 @contextmanager
 def _whole(what: str) -> Iterator[None]:
