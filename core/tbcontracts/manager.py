@@ -25,7 +25,7 @@ from tbcontracts.manager_async import AsyncMethods
 from tbcontracts.posting import open_outbox
 from tbcontracts.settings import Settings, check_scope
 from tbcontracts.sizing import BEYOND, OUTGROWN, CallShape, Unbounded
-from tbcontracts.stores.base import Clock, Store, open_store
+from tbcontracts.stores.base import Clock, Store, is_store, open_store
 from tbcontracts.usage import Count, Usage
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class BudgetManager(AsyncMethods):
         )
         self._scope = check_scope(scope)
         opened = open_store(store, clock=clock) if isinstance(store, str) else store
-        if not isinstance(opened, Store):
+        if not is_store(opened):
             msg = f"store must be a URL or a store, not {type(opened).__name__}."
             raise ConfigurationError(msg, remedy='What helps: store="memory://".')
         self._engine = Engine(opened, settings, open_outbox(outbox), clock)

@@ -38,7 +38,7 @@ def open_books(url: str, *, writes: bool = False) -> Store:
     # Opened for reading first, because opening to write would make what is not there.
     store = open_store(url, read_only=True)
     if writes:
-        store.scopes()
+        store.now()  # a server is asked for the first time
         store.close()
         store = open_store(url)
     context = click.get_current_context(silent=True)
@@ -85,7 +85,7 @@ def pick_scope(store: Store, scope: str | None, url: str) -> str:
         return _only_scope(store.scopes(), masked(url))
     name = check_name(expand_scope(scope, store.now()), "scope name")
     if store.read(name) is None:
-        raise _no_such_scope(name, store.scopes(), masked(url))
+        raise _no_such_scope(name, store, url)
     return name
 
 
@@ -98,7 +98,7 @@ def books_of(store: Store, scope: str, url: str) -> Statement:
     with _whole(f"The books of scope {scope!r} in {masked(url)}"):
         statement = store.read(scope)
     if statement is None:
-        raise _no_such_scope(scope, store.scopes(), masked(url))
+        raise _no_such_scope(scope, store, url)
     return statement
 
 
@@ -158,8 +158,12 @@ def _only_scope(scopes: tuple[str, ...], place: str) -> str:
     raise StoreError(msg, remedy=f"{_listed(scopes)}.")
 
 
-def _no_such_scope(name: str, scopes: tuple[str, ...], place: str) -> StoreError:
-    return StoreError(f"{place} has no scope {name!r}.", remedy=_choice(name, scopes))
+def _no_such_scope(name: str, store: Store, url: str) -> StoreError:
+    msg = f"{masked(url)} has no scope {name!r}."
+    try:
+        return StoreError(msg, remedy=_choice(name, store.scopes()))
+    except StoreError:  # it does not list them
+        return StoreError(msg)
 
 
 def _choice(name: str, known: tuple[str, ...] | list[str]) -> str:

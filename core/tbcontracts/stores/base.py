@@ -103,6 +103,20 @@ class Store(Protocol):
         ...
 
 
+_NEEDED = (
+    *("in_process", "durable", "capabilities", "now", "close"),
+    *("apply", "aapply", "read", "aread", "journal", "ajournal", "resolve", "aresolve"),
+)
+
+
+def is_store(value: object) -> bool:
+    """Return whether books can be kept in something.
+
+    A store that does not list its scopes is one, too: only people who look need that.
+    """
+    return all(hasattr(value, name) for name in _NEEDED)
+
+
 class About(NamedTuple):
     """What there is to know of the place where a store keeps its books."""
 

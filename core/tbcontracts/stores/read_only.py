@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from tbcontracts.books import Statement
 from tbcontracts.commands import Command, Reply
+from tbcontracts.errors import StoreError
 from tbcontracts.events import JournalEntry
 from tbcontracts.stores.base import Capabilities, Store, only_read
 
@@ -70,7 +71,14 @@ class ReadOnlyStore:
         return await self._store.aresolve(scope, key)
 
     def scopes(self) -> tuple[str, ...]:
-        """Return the names of all scopes, sorted."""
+        """Return the names of all scopes, sorted.
+
+        Raises:
+            StoreError: The store does not list them.
+        """
+        if not hasattr(self._store, "scopes"):
+            msg = f"{self._place} does not list its scopes."
+            raise StoreError(msg, remedy="What helps: to name one.")
         return self._store.scopes()
 
     def now(self) -> float:

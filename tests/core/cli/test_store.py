@@ -12,6 +12,7 @@ import pytest
 from tests.core.cli.conftest import Run
 from tests.core.stores.servers import RedisServer
 
+from tbcontracts import BudgetManager
 from tbcontracts.stores import MemoryStore, open_store
 
 
@@ -84,6 +85,41 @@ def test_a_server_that_may_lose_books(run: Run, tmp_path: Path) -> None:
         assert [one["code"] for one in doctor.json["traps"]].count("store") == 2
     finally:
         server.kill()
+
+
+class Older:
+    """A store of another package, from before stores listed their scopes."""
+
+    def __init__(self, books: MemoryStore) -> None:
+        self._books = books
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("scopes", "about"):
+            raise AttributeError(name)
+        return getattr(self._books, name)
+
+
+def test_a_store_that_does_not_list_its_scopes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Managers use it as ever; people must name the scope that they look at."""
+    older = Older(MemoryStore())
+    monkeypatch.setattr(older._books, "close", lambda: None)  # else its books end with a command
+
+    class Point:
+        name = "older"
+
+        def load(self) -> Any:
+            return lambda url, clock: older
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Point()])
+    manager = BudgetManager(store="older://host", scope="s")
+    manager.register_agent("a", max_tokens=100)
+    manager.record_usage("a", 5)
+    assert "Spent 5 of 100 tokens" in run("show", "older://host", "s").out
+    result = run("show", "older://host")
+    assert result.code == 2
+    assert "older://host does not list its scopes. What helps: to name one." in result.err
+    assert "has no scope 'x'" in run("show", "older://host", "x").err
+    assert run("top-up", "older://host", "s", "--pool", "5").code == 0
 
 
 def test_a_store_of_another_package(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import pytest
 from tests.core.stores.postgres_server import PostgresServer
 from tests.core.stores.proxy import Cut, Proxy
 
-from tbcontracts.commands import Charge, Command, Granted, Open, Posted, Reserve, Settle
+from tbcontracts.commands import Charge, Command, Finish, Granted, Open, Posted, Reserve, Settle
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import ConfigurationError, OutcomeUnknownError, StoreError
 from tbcontracts.stores import open_store, postgres_access, postgres_link
@@ -457,6 +457,17 @@ def test_a_role_that_may_not_make_the_tables(postgres_server: str, schema: str) 
         assert consumed(owner, "s") == 5
         assert owner.scopes() == ("new", "s")
     store.close()
+
+
+def test_an_unknown_outcome_without_a_key(postgres_server: str) -> None:
+    """A finished agent, a closed scope: there is no key to ask by; the books tell."""
+    store: Any = store_at(postgres_server)
+    error = store._ledger._unknown(Finish("a"), psycopg.OperationalError("lost"))
+    store.close()
+    assert error.key == ""
+    assert "Whether the command took effect is not known." in str(error)
+    assert "tbc show" in str(error)
+    assert "resolve" not in str(error)
 
 
 # --- many at once ---------------------------------------------------------------------------------
