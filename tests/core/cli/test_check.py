@@ -62,7 +62,7 @@ def test_what_is_worth_a_look(run: Run, tmp_path: Path, text: str, said: str) ->
 BAD_TOML = '''\
 polcy = "priority"
 store = """
-max_tokens = 5
+polcy = 5
 """
 [agents.writer]
 priorty = 3
