@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib import metadata
 
 import pytest
 from tests.core.cli.conftest import Run
 
 import tbcontracts.tokens
+from tbcontracts.cli import doctor
 from tbcontracts.cli.installed import Package, is_within, packages
 from tbcontracts.cli.traps import TRAPS, Machine, traps
 
@@ -121,10 +123,17 @@ def test_ranges(version: str, supported: str, within: bool) -> None:
     assert is_within(version, supported) is within
 
 
-def test_the_doctor_speaks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 1 and a remedy for each trap; 0 where there is none."""
+def like_any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the doctor find the same frameworks and the same Python everywhere, and no trap."""
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
+    machine = partial(Machine, python=(3, 12))
+    monkeypatch.setattr(doctor, "Machine", lambda environ, _: machine(environ, ALL.get))
+
+
+def test_the_doctor_speaks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 1 and a remedy for each trap; 0 where there is none."""
+    like_any_machine(monkeypatch)
     healthy = run("doctor")
     assert (healthy.code, healthy.out.splitlines()[-1]) == (0, "No trap was found.")
     assert run("doctor", "--json").json["traps"] == []
@@ -138,8 +147,7 @@ def test_the_doctor_speaks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_version_that_is_not_supported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a finding; an extra that is not installed is none."""
-    for name, value in QUIET.items():
-        monkeypatch.setenv(name, value)
+    like_any_machine(monkeypatch)
     real = metadata.version
 
     def version(name: str) -> str:
