@@ -10,6 +10,7 @@ import click
 
 from tbcontracts.cli import traps
 from tbcontracts.cli.group import tbc
+from tbcontracts.cli.words import KINDS
 
 CONTENT = Path(__file__).parents[2] / "docs" / "content"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in CONTENT.glob("*.md")}
@@ -71,6 +72,11 @@ def test_every_trap_is_on_the_page() -> None:
     codes = set(re.findall(r'Trap\(\s*"(\w+)"', source)) | {"unsupported_version", "store"}
     rows = set(re.findall(r"^\| `(\w+)` \| ", PAGES["command.md"], re.MULTILINE))
     assert rows == codes
+
+
+def test_every_kind_of_entry_is_on_the_page() -> None:
+    """As `tbc history --kind` takes it."""
+    assert [kind for kind in KINDS if f"`{kind}`" not in PAGES["command.md"]] == []
 
 
 def test_exit_codes_are_on_the_page() -> None:

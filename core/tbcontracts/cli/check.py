@@ -29,7 +29,11 @@ class _Checked(NamedTuple):
 
 @click.command(short_help="Check contract files.")
 @click.argument(
-    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+    "files",
+    metavar="FILE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, readable=False),
 )
 @json_option
 def check(files: tuple[Path, ...], as_json: bool) -> None:

@@ -54,9 +54,14 @@ class _Wanted(NamedTuple):
 @click.command(short_help="Print the journal, entry by entry.")
 @store_argument
 @scope_argument
-@click.option("--agent", help="Only what this agent did, was given, or gave.")
+@click.option("--agent", metavar="NAME", help="Only what this agent did, was given, or gave.")
 @click.option(
-    "--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only this; may be repeated."
+    "--kind",
+    "kinds",
+    metavar="KIND",
+    multiple=True,
+    type=click.Choice(KINDS),
+    help="Only held, denied, settled, ...; may be repeated.",
 )
 @click.option("--last", type=click.IntRange(0), metavar="N", help="Only the last N of them.")
 @click.option("--follow", is_flag=True, help="Go on as more happens, until Ctrl-C.")
