@@ -163,7 +163,7 @@ def _no_such_scope(name: str, store: Store, url: str) -> StoreError:
     try:
         return StoreError(msg, remedy=_choice(name, store.scopes()))
     except StoreError:  # it does not list them
-        return StoreError(msg)
+        return StoreError(msg, remedy="What helps: its name, as the program has it.")
 
 
 def _choice(name: str, known: tuple[str, ...] | list[str]) -> str:
