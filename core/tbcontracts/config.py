@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -19,6 +20,7 @@ from tbcontracts.attribution import nearest
 from tbcontracts.checks import AMOUNT_MAX
 from tbcontracts.contract import PRIORITY_MAX, BudgetContract
 from tbcontracts.errors import ConfigurationError
+from tbcontracts.patterns import ContractPattern, check_tie, is_pattern, literal
 from tbcontracts.settings import check_scope
 from tbcontracts.usage import check_count
 
@@ -93,8 +95,10 @@ class AgentTable(_Table):
     ] = Field(default="raise", description="What happens when the budget is used up.")
 
     def contract(self, name: str) -> BudgetContract:
-        """Return the contract for an agent of this name."""
-        return BudgetContract(name, **self.model_dump())
+        """Return the contract for an agent of this name, or for all whose names match it."""
+        if is_pattern(name):
+            return ContractPattern(name, **self.model_dump())
+        return BudgetContract(literal(name), **self.model_dump())
 
 
 class UnattributedTable(AgentTable):
@@ -142,7 +146,8 @@ class BudgetFile(_Table):
         default=None, description="A file in which this process notes what was used."
     )
     agents: dict[str, AgentTable] = Field(
-        default_factory=dict, description="A contract for each agent, by name."
+        default_factory=dict,
+        description="A contract for each agent, by name or by a pattern with *, ? or [...].",
     )
 
 
@@ -152,6 +157,7 @@ class Configuration(NamedTuple):
     settings: dict[str, Any]
     """The keyword arguments of `BudgetManager`."""
     contracts: tuple[BudgetContract, ...]
+    """Those by pattern are a `ContractPattern`."""
 
 
 def load(source: Source) -> Configuration:
@@ -185,6 +191,9 @@ def load(source: Source) -> Configuration:
             problems.append(f"{place}: another key is the same name, {contract.agent_name!r}.")
         elif contract is not None:
             contracts[contract.agent_name] = contract
+    patterns = [name for name, one in contracts.items() if isinstance(one, ContractPattern)]
+    for one, other in combinations(patterns, 2):
+        _tried("agents", partial(check_tie, one, other), problems)
     if problems:
         raise _wrong(where, problems)
     return Configuration(settings, tuple(contracts.values()))

@@ -125,7 +125,7 @@ class Governed:
 
     def _about(self, refusal: BudgetExceededError) -> Instead | BudgetExceededError:
         """Return what is done about a refusal, or the refusal where somebody is to be asked."""
-        policy = policy_of(self.manager.contracts.get(self.name))
+        policy = policy_of(self.manager.contract_of(self.name))
         now = what_now(policy, refusal)
         if now == "end":
             return Instead(None)
@@ -151,7 +151,7 @@ class Governed:
         Raises:
             ConfigurationError: It is no function.
         """
-        policy = policy_of(self.manager.contracts.get(self.name))
+        policy = policy_of(self.manager.contract_of(self.name))
         if policy.kind == "fallback":
             self._checked_fallback(policy.fallback, self.name)
 

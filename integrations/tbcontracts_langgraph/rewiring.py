@@ -51,7 +51,7 @@ def _rewired_node(graph: Any, name: str, manager: BudgetManager) -> Any:
     if said is not None:
         return _leaving(graph, name, node, said.policy, said.agent)
     agent = agent_of(node, name)
-    policy = policy_of(manager.contracts.get(agent))
+    policy = policy_of(manager.contract_of(agent))
     if name.startswith(_BUILT_IN) or policy.kind not in _WRAPPED:
         return node
     bound = BudgetedRunnable(NodeBudget(manager, agent, names_calls=False), node.bound)

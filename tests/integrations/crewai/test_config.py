@@ -283,3 +283,35 @@ def test_a_json_crew_carries_budgets(
         team.kickoff(inputs={"topic": "Cat"})
     assert terms(run.manager) == {"{topic} Writer": 5_000}
     assert run.manager.report()["{topic} Writer"]["consumed"] == server.billed_tokens > 0
+
+
+def test_patterns_of_a_file_cover_roles(
+    server: FakeOpenAI, agent: Make, crew: Make, tmp_path: Any
+) -> None:
+    """Every agent that matches is open before the first call; what matches nobody is warned of."""
+    path = tmp_path / "budget.toml"
+    path.write_text(
+        '[agents."* Analyst"]\nmax_tokens = 5_000\n[agents.Writer]\nmax_tokens = 4_000\n'
+        '[agents."Wirter*"]\nmax_tokens = 1\n',
+        encoding="utf-8",
+    )
+    team = crew(agent("Senior {topic} Analyst\n"), agent("Junior  Analyst"), agent("Writer"))
+    with pytest.warns(UserWarning, match=r"has the role 'Wirter\*' in .* \(nearest: 'Writer'\)"):
+        run = govern_crew(team, path)
+    expected = {"Senior {topic} Analyst": 5_000, "Junior Analyst": 5_000, "Writer": 4_000}
+    assert terms(run.manager) == expected
+    assert set(run.manager.report()) == set(expected)
+    with run:
+        team.kickoff({"topic": "cats"})
+    accounts = run.manager.accounts()
+    assert set(accounts) == set(expected)
+    assert sum(account.consumed for account in accounts.values()) == server.billed_tokens
+    assert accounts["Senior {topic} Analyst"].consumed > 0
+
+
+def test_a_star_in_budgets_of_code_is_a_star(agent: Make, crew: Make) -> None:
+    """Only files and `register_pattern` have patterns."""
+    team = crew(agent("Writer*"), agent("Writers"))
+    with pytest.warns(UserWarning, match="No contract for 'Writers'"):
+        run = govern_crew(team, budgets={"Writer*": {"max_tokens": 10}})
+    assert terms(run.manager) == {"Writer*": 10}
