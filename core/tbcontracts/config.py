@@ -16,6 +16,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
+from tbcontracts import env
 from tbcontracts.attribution import nearest
 from tbcontracts.checks import AMOUNT_MAX
 from tbcontracts.contract import PRIORITY_MAX, BudgetContract
@@ -197,6 +198,60 @@ def load(source: Source) -> Configuration:
     if problems:
         raise _wrong(where, problems)
     return Configuration(settings, tuple(contracts.values()))
+
+
+def load_any(source: Source | None) -> Configuration:
+    """Read a contract file; where none is given, the one that the environment names.
+
+    Raises:
+        ConfigurationError: There is none, or it is wrong as for `load`.
+    """
+    if source is None:
+        source = env.value_of(env.CONFIG)
+    if source is None:
+        msg = f"No contract file was given, and {env.CONFIG.name} names none."
+        raise ConfigurationError(msg, remedy='What helps: from_config("budget.toml").')
+    return load(source)
+
+
+def make(manager: Callable[..., T], settings: Mapping[str, Any], changes: Mapping[str, Any]) -> T:
+    """Return a manager: arguments in code first, then the environment, then a file's settings.
+
+    Raises:
+        ConfigurationError: A setting cannot be; where the environment had a part, it is named.
+    """
+    given = {name: value for name, value in _from_environment().items() if name.key not in changes}
+    said = {str(variable.key): value for variable, value in given.items()}
+    try:
+        return manager(**{**settings, **said, **changes})
+    except ConfigurationError as error:
+        if not given:
+            raise
+        names = ", ".join(variable.name for variable in given)
+        msg = f"{error.message} (The environment says {names}.)"
+        raise ConfigurationError(msg, remedy=error.remedy) from None
+
+
+def _from_environment() -> dict[env.Variable, Any]:
+    """Return the settings that stand in the environment, checked one by one.
+
+    Raises:
+        ConfigurationError: One of them cannot be; the text names the variable.
+    """
+    checked: dict[env.Variable, Any] = {}
+    problems: list[str] = []
+    for variable, value in env.settings_given().items():
+        key = str(variable.key)
+        try:
+            checked[variable] = getattr(BudgetFile.model_validate({key: value}), key)
+        except ValidationError as error:
+            problems += [line.replace(key, variable.name, 1) for line in _lines(error)]
+        if variable is env.SCOPE:
+            _tried(variable.name, partial(check_scope, value), problems)
+    if problems:
+        where = "The environment"
+        raise _wrong(where, problems)
+    return checked
 
 
 def json_schema() -> dict[str, Any]:

@@ -18,6 +18,7 @@ from tbcontracts.commands import Command, Posted, Reply
 from tbcontracts.compat import takes_agent_name
 from tbcontracts.contract import BudgetContract
 from tbcontracts.engine import Engine
+from tbcontracts.env import unless_disabled
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.hold import Hold
 from tbcontracts.listeners import Listener
@@ -76,6 +77,7 @@ class BudgetManager(AsyncMethods):
         telemetry: Listener | None = None,
         clock: Clock | None = None,
     ) -> None:
+        enforcement, on_contract_change = unless_disabled(enforcement, on_contract_change)
         settings = Settings(
             enforcement=enforcement,
             unit=unit,
@@ -99,13 +101,16 @@ class BudgetManager(AsyncMethods):
 
     @classmethod
     def from_config(
-        cls, source: str | os.PathLike[str] | Mapping[str, Any], **changes: Any
+        cls, source: str | os.PathLike[str] | Mapping[str, Any] | None = None, **changes: Any
     ) -> Self:
         """Return a manager for a contract file, with all its contracts registered.
 
+        Environment variables `TBCONTRACTS_*` count instead of what the file says.
+
         Args:
-            source: A path ending in .toml, .yaml, .yml or .json, or a mapping of the same keys.
-            changes: Arguments of `BudgetManager` that count instead of the file's.
+            source: A path ending in .toml, .yaml, .yml or .json, or a mapping of the same keys. If
+                not given, the file that `TBCONTRACTS_CONFIG` names.
+            changes: Arguments of `BudgetManager` that count instead of file and environment.
 
         Raises:
             ConfigurationError: Something in the file cannot be; the text names the place.
@@ -114,10 +119,10 @@ class BudgetManager(AsyncMethods):
         Example:
             `manager = BudgetManager.from_config({"agents": {"writer": {"max_tokens": 4_000}}})`
         """
-        from tbcontracts.config import load
+        from tbcontracts.config import load_any, make
 
-        settings, contracts = load(source)
-        manager = cls(**{**settings, **changes})
+        settings, contracts = load_any(source)
+        manager = make(cls, settings, changes)
         for contract in contracts:
             manager.register(contract)
         return manager

@@ -13,6 +13,7 @@ from langgraph.pregel import Pregel
 
 from tbcontracts import BudgetContract, BudgetManager
 from tbcontracts.attribution import nearest
+from tbcontracts.env import CONFIG, value_of
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.patterns import literal
 from tbcontracts_langchain import BudgetCallbackHandler
@@ -29,7 +30,7 @@ _BUILT_IN = "__"
 
 def govern_graph(
     graph: Any,
-    manager_or_file: Contracts,
+    manager_or_file: Contracts | None = None,
     *,
     scope_by: ScopeBy = None,
     **compile_arguments: Any,
@@ -45,7 +46,8 @@ def govern_graph(
     Args:
         graph: A `StateGraph`, a graph that is compiled already, or an `@entrypoint`.
         manager_or_file: Whose contracts and books; or a contract file, or a mapping of its keys,
-            from which a manager is made (`manager_of` returns it).
+            from which a manager is made (`manager_of` returns it). If not given, the file that
+            `TBCONTRACTS_CONFIG` names.
         scope_by: How a run's scope is found: None for the manager's own; "thread_id" for one set
             of books for each thread; or a function of the run's metadata. A run that was
             interrupted or broke off resumes on the books it had.
@@ -85,14 +87,16 @@ def manager_of(governed: Any) -> BudgetManager:
     raise ConfigurationError(msg, remedy="What helps: what govern_graph(...) returned.")
 
 
-def _manager(given: Contracts) -> tuple[BudgetManager, bool]:
+def _manager(given: Contracts | None) -> tuple[BudgetManager, bool]:
     """Return the manager, and whether it was made here from a file."""
     if isinstance(given, BudgetManager):
         return given, False
-    if isinstance(given, (str, os.PathLike, Mapping)):
+    named = value_of(CONFIG) if given is None else None
+    if named is not None or isinstance(given, (str, os.PathLike, Mapping)):
         return BudgetManager.from_config(given), True
     msg = f"govern_graph needs a BudgetManager or a contract file, not {type(given).__name__}."
-    raise ConfigurationError(msg, remedy="What helps: govern_graph(graph, BudgetManager()).")
+    remedy = f"What helps: govern_graph(graph, BudgetManager()), or {CONFIG.name}=budget.toml."
+    raise ConfigurationError(msg, remedy=remedy)
 
 
 def _compiled(graph: Any, compile_arguments: Mapping[str, Any]) -> Pregel[Any, Any, Any, Any]:

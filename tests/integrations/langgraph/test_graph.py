@@ -642,6 +642,22 @@ def agent_node(agent: Any) -> Any:
     return RunnableLambda(run)
 
 
+def test_the_file_of_a_graph_may_be_named_outside(
+    server: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`TBCONTRACTS_CONFIG` and the settings beside it, where code names neither."""
+    path = tmp_path / "budget.yaml"
+    path.write_text("scope: file\nagents: {plain: {max_tokens: 5}}\n", encoding="utf-8")
+    builder = two_nodes(server, priority=3, max_tokens=9_000)
+    with pytest.raises(ConfigurationError, match="TBCONTRACTS_CONFIG"):
+        govern_graph(builder)
+    monkeypatch.setenv("TBCONTRACTS_CONFIG", str(path))
+    monkeypatch.setenv("TBCONTRACTS_SCOPE", "deployed")
+    manager = manager_of(govern_graph(builder))
+    assert manager.scope_name == "deployed"
+    assert manager.contracts["plain"].max_tokens == 5
+
+
 def test_a_misspelt_pattern_in_a_file_is_warned_of(server: FakeOpenAI) -> None:
     """A pattern that no node matches, where a node has nearly its literal part for a name."""
     builder = two_nodes(server, priority=3, max_tokens=9_000)
