@@ -22,7 +22,7 @@ from tbcontracts.checks import AMOUNT_MAX
 from tbcontracts.contract import PRIORITY_MAX, BudgetContract
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.patterns import ContractPattern, check_tie, is_pattern, literal
-from tbcontracts.settings import check_scope
+from tbcontracts.settings import check_scope, check_warn_at
 from tbcontracts.usage import check_count
 
 try:
@@ -146,6 +146,10 @@ class BudgetFile(_Table):
     outbox: str | None = Field(
         default=None, description="A file in which this process notes what was used."
     )
+    warn_at: list[float] = Field(
+        default_factory=list,
+        description="Shares of its budget at which to warn of an agent, such as 0.8.",
+    )
     agents: dict[str, AgentTable] = Field(
         default_factory=dict,
         description="A contract for each agent, by name or by a pattern with *, ? or [...].",
@@ -180,7 +184,8 @@ def load(source: Source) -> Configuration:
     problems: list[str] = []
     settings = file.model_dump(exclude={"schema_", "agents"})
     settings["count"] = _tried("count", partial(check_count, file.count), problems)
-    settings["scope"] = _tried("scope", partial(check_scope, file.scope), problems)
+    for key, check in _CHECKS.items():
+        settings[key] = _tried(key, partial(check, getattr(file, key)), problems)
     if isinstance(file.unattributed, UnattributedTable):
         make = file.unattributed.as_contract
         settings["unattributed"] = _tried("unattributed", make, problems)
@@ -240,18 +245,32 @@ def _from_environment() -> dict[env.Variable, Any]:
     """
     checked: dict[env.Variable, Any] = {}
     problems: list[str] = []
-    for variable, value in env.settings_given().items():
+    for variable, text in env.settings_given().items():
         key = str(variable.key)
+        value: Any = [_number(part) for part in text.split(",")] if variable.is_list else text
         try:
             checked[variable] = getattr(BudgetFile.model_validate({key: value}), key)
         except ValidationError as error:
             problems += [line.replace(key, variable.name, 1) for line in _lines(error)]
-        if variable is env.SCOPE:
-            _tried(variable.name, partial(check_scope, value), problems)
+        check = _CHECKS.get(key)
+        if check is not None and variable in checked:
+            _tried(variable.name, partial(check, value), problems)
     if problems:
         where = "The environment"
         raise _wrong(where, problems)
     return checked
+
+
+def _number(text: str) -> float | str:
+    """Return a number that stands in a text; the text where it is none, for the error."""
+    try:
+        return float(text)
+    except ValueError:
+        return text.strip()
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {"scope": check_scope, "warn_at": check_warn_at}
+"""What the shape of a value does not tell."""
 
 
 def json_schema() -> dict[str, Any]:

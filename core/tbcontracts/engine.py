@@ -28,6 +28,7 @@ from tbcontracts.posting import Posting
 from tbcontracts.settings import Settings
 from tbcontracts.sizing import Forecast
 from tbcontracts.stores.base import Applied, Clock, Store
+from tbcontracts.thresholds import Thresholds
 from tbcontracts.waiting import Lines
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ class Engine(Posting):
         self.contracts: dict[str, BudgetContract] = {}
         self.patterns = Patterns()
         self.listeners = Listeners()
+        self.thresholds: Thresholds | None = None
+        if settings.warn_at:
+            self.thresholds = Thresholds(tuple(settings.warn_at), self._is_limited, settings.unit)
+            self.listeners.add(self.thresholds)
         self.lines = Lines()
         self.heartbeat = Heartbeat(self.apply)
         self._lock = threading.RLock()  # a finalizer may come back here on the same thread
@@ -70,6 +75,9 @@ class Engine(Posting):
         self._forecasts: dict[str, Forecast] = {}
         self._warned: set[str] = set()
         self._begin_posting(outbox, clock or time.time)
+
+    def _is_limited(self, scope: str, agent: str) -> bool:
+        return self.contract_in(scope, agent) is not None
 
     def register(self, contract: BudgetContract) -> BudgetContract:
         """Add a contract; the same one again changes nothing.

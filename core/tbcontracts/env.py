@@ -26,6 +26,8 @@ class Variable(NamedTuple):
     key: str | None
     """None for those that are no setting of a manager."""
     meaning: str
+    is_list: bool = False
+    """Whether it holds numbers, with commas between them."""
 
 
 CONFIG = Variable(
@@ -49,6 +51,9 @@ ON_STORE_ERROR = Variable("TBCONTRACTS_ON_STORE_ERROR", "on_store_error", "`deny
 OUTBOX = Variable(
     "TBCONTRACTS_OUTBOX", "outbox", "A file in which this process notes what was used."
 )
+WARN_AT = Variable(
+    "TBCONTRACTS_WARN_AT", "warn_at", "Shares of a budget at which to warn: `0.8, 0.95`.", True
+)
 VARIABLES = (
     CONFIG,
     DISABLED,
@@ -59,6 +64,7 @@ VARIABLES = (
     ON_CONTRACT_CHANGE,
     ON_STORE_ERROR,
     OUTBOX,
+    WARN_AT,
 )
 """All of them."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tbcontracts import commands
@@ -54,6 +54,8 @@ class BudgetManager(AsyncMethods):
         outbox: The path of a file in which this process notes what was used before the store is
             told, so that it is posted even if the process dies before the store answers. Each
             process needs a file of its own, and finds it again when it starts.
+        warn_at: Shares of its budget, such as [0.8, 0.95]. When an agent has used as much, a
+            warning is logged, once, and what `on_threshold` was given is called.
         telemetry: A listener, told of every journal entry.
         clock: Returns seconds since the epoch; for tests.
 
@@ -74,6 +76,7 @@ class BudgetManager(AsyncMethods):
         on_contract_change: str = "keep",
         on_store_error: str = "deny",
         outbox: str | os.PathLike[str] | None = None,
+        warn_at: Sequence[float] = (),
         telemetry: Listener | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -86,6 +89,7 @@ class BudgetManager(AsyncMethods):
             unattributed=unattributed,
             on_contract_change=on_contract_change,
             on_store_error=on_store_error,
+            warn_at=warn_at,
         )
         self._scope = check_scope(scope)
         opened = open_store(store, clock=clock) if isinstance(store, str) else store

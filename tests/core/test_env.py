@@ -48,6 +48,7 @@ def test_every_setting_of_the_environment_arrives(
         "on_contract_change": "apply",
         "on_store_error": "allow",
         "outbox": str(tmp_path / "outbox.jsonl"),
+        "warn_at": "0.95, 0.8",
     }
     keyed = {str(one.key): one.name for one in env.VARIABLES if one.key is not None}
     assert set(keyed) <= set(BudgetFile.model_fields)
@@ -62,6 +63,7 @@ def test_every_setting_of_the_environment_arrives(
     assert settings.unattributed == "deny"
     assert settings.on_contract_change == "apply"
     assert settings.on_store_error == "allow"
+    assert settings.warn_at == (0.8, 0.95)
     assert (tmp_path / "outbox.jsonl").exists()
 
 
@@ -94,6 +96,8 @@ def test_the_file_may_be_named_outside(monkeypatch: pytest.MonkeyPatch, tmp_path
         ("STORE", "redis://u:secret\u2100@host", "TBCONTRACTS_STORE is not a URL."),
         ("STORE", "redis://u:secret@host:port", "TBCONTRACTS_STORE"),
         ("OUTBOX", "/no/such/folder/outbox", "TBCONTRACTS_OUTBOX"),
+        ("WARN_AT", "80 %", "TBCONTRACTS_WARN_AT.0: must be a number, not '80 %'"),
+        ("WARN_AT", "0.5,80", "TBCONTRACTS_WARN_AT: warn_at must hold shares above 0 and up to 1"),
         ("DISABLED", "perhaps", "TBCONTRACTS_DISABLED must be 1 or 0, not 'perhaps'"),
     ],
 )

@@ -357,6 +357,6 @@ def test_files_annotations_and_blocks_have_the_same_keys() -> None:
     assert set(_FIELDS) == set(values)
     assert set(budget(**values)["tbcontracts"]) == set(values)
     for key, value in values.items():
-        assert getattr(AgentTable(**{key: value}).contract("a"), key) == value
+        assert getattr(AgentTable.model_validate({key: value}).contract("a"), key) == value
     with pytest.raises(TypeError, match="no field 'agents_max'"):
         budget(max_tokens=1, agents_max=2)
