@@ -7,9 +7,7 @@ decided by `BudgetContract` and `Settings`, here as everywhere.
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import combinations
@@ -21,6 +19,7 @@ from tbcontracts.attribution import nearest
 from tbcontracts.checks import AMOUNT_MAX
 from tbcontracts.contract import PRIORITY_MAX, BudgetContract
 from tbcontracts.errors import ConfigurationError
+from tbcontracts.formats import PARSERS
 from tbcontracts.patterns import ContractPattern, check_tie, is_pattern, literal
 from tbcontracts.settings import check_scope, check_warn_at
 from tbcontracts.usage import check_count
@@ -149,6 +148,9 @@ class BudgetFile(_Table):
     warn_at: list[float] = Field(
         default_factory=list,
         description="Shares of its budget at which to warn of an agent, such as 0.8.",
+    )
+    telemetry: Literal["otel"] | None = Field(
+        default=None, description="Where events and measurements go: OpenTelemetry."
     )
     agents: dict[str, AgentTable] = Field(
         default_factory=dict,
@@ -298,10 +300,10 @@ def _content(source: Source) -> tuple[str, Mapping[str, Any]]:
         msg = f"A configuration is a file's path or a mapping, not {type(source).__name__}."
         raise ConfigurationError(msg, remedy='What helps: "budget.toml".')
     path = Path(source)
-    parse = _PARSERS.get(path.suffix.lower())
+    parse = PARSERS.get(path.suffix.lower())
     if parse is None:
         msg = f"{path} has no ending that says its format."
-        raise ConfigurationError(msg, remedy=f"What helps: one of {', '.join(_PARSERS)}.")
+        raise ConfigurationError(msg, remedy=f"What helps: one of {', '.join(PARSERS)}.")
     try:
         text = path.read_text(encoding="utf-8-sig")  # some editors put a mark in front
     except (OSError, UnicodeError) as error:
@@ -315,44 +317,6 @@ def _content(source: Source) -> tuple[str, Mapping[str, Any]]:
     if not isinstance(content, Mapping):
         raise _wrong(str(path), [f"It holds {_shown(content)}, not a table of keys."])
     return str(path), content
-
-
-def _parse_toml(text: str) -> Any:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        try:
-            import tomli as tomllib
-        except ImportError as error:
-            msg = (
-                'TOML files need tomli on Python 3.10. What helps: pip install "tbcontracts[cli]".'
-            )
-            raise ImportError(msg, name="tomli") from error
-    return tomllib.loads(text)
-
-
-def _parse_yaml(text: str) -> Any:
-    try:
-        import yaml
-    except ImportError as error:
-        msg = 'YAML files need pyyaml. What helps: pip install "tbcontracts[yaml]", or a TOML file.'
-        raise ImportError(msg, name="yaml") from error
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (at line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        msg = f"{getattr(error, 'problem', None) or error}{where}"
-        raise ValueError(msg) from None
-    return {} if content is None else content  # an empty file, as an empty TOML file is
-
-
-_PARSERS: dict[str, Callable[[str], Any]] = {
-    ".toml": _parse_toml,
-    ".yaml": _parse_yaml,
-    ".yml": _parse_yaml,
-    ".json": json.loads,
-}
 
 
 def _wrong(where: str, lines: Iterable[str]) -> ConfigurationError:

@@ -62,9 +62,9 @@ class ContractDoor:
                 engine.warn_once(topic, engine.patterns.said_full(scope, pattern))
         return contract
 
-    def limits(self, scope: str, name: str) -> bool:
-        """Return whether a contract limits a name in a scope; for listeners, it asks no store."""
-        return self._engine.contract_in(scope, name) is not None
+    def contract_in(self, scope: str, name: str) -> BudgetContract | None:
+        """Return the contract that answers for a name in any scope; for listeners."""
+        return self._engine.contract_in(scope, name)
 
     def register_pattern(
         self,

@@ -248,7 +248,9 @@ class Door(ContractDoor):
             BudgetExceededError: It does not.
         """
         if isinstance(reply, Denied):
-            raise refusal(reply, scope, self.contract_of(reply.agent), sizing)
+            error = refusal(reply, scope, self.contract_of(reply.agent), sizing)
+            self._engine.listeners.refused(error)
+            raise error
         assert isinstance(reply, Granted)
         return reply
 

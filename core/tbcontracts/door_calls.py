@@ -95,4 +95,6 @@ class CallDoor(Door):
     def _refusal(self, reply: Reply, size: Unbounded) -> BudgetExceededError:
         """Return the error for a call that was refused before the books were asked."""
         assert isinstance(reply, Denied)
-        return undecidable(reply, size, self.scope_name)
+        error = undecidable(reply, size, self.scope_name)
+        self._engine.listeners.refused(error)
+        return error

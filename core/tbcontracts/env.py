@@ -54,6 +54,7 @@ OUTBOX = Variable(
 WARN_AT = Variable(
     "TBCONTRACTS_WARN_AT", "warn_at", "Shares of a budget at which to warn: `0.8, 0.95`.", True
 )
+TELEMETRY = Variable("TBCONTRACTS_TELEMETRY", "telemetry", "`otel`, for OpenTelemetry.")
 VARIABLES = (
     CONFIG,
     DISABLED,
@@ -65,6 +66,7 @@ VARIABLES = (
     ON_STORE_ERROR,
     OUTBOX,
     WARN_AT,
+    TELEMETRY,
 )
 """All of them."""
 

@@ -72,7 +72,7 @@ def log_entries(
 def is_overdraft(manager: BudgetManager, scope: str, entry: JournalEntry) -> bool:
     """Return whether an entry posted usage that is not covered; a name without limit has none."""
     posted = entry.kind in ("settled", "charged", "expired") and entry.remaining < 0
-    return posted and entry.agent is not None and manager.limits(scope, entry.agent)
+    return posted and manager.contract_in(scope, entry.agent or "") is not None
 
 
 def _line(scope: str, entry: JournalEntry, unit: str, *, over: bool) -> str:

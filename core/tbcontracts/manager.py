@@ -32,6 +32,8 @@ from tbcontracts.usage import Count, Usage
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from tbcontracts.telemetry import OpenTelemetry
+
 
 class BudgetManager(AsyncMethods):
     """Keeps agents to their contracts.
@@ -56,7 +58,7 @@ class BudgetManager(AsyncMethods):
             process needs a file of its own, and finds it again when it starts.
         warn_at: Shares of its budget, such as [0.8, 0.95]. When an agent has used as much, a
             warning is logged, once, and what `on_threshold` was given is called.
-        telemetry: A listener, told of every journal entry.
+        telemetry: "otel" or an `OpenTelemetry`; or a listener, told of every journal entry.
         clock: Returns seconds since the epoch; for tests.
 
     Raises:
@@ -77,7 +79,7 @@ class BudgetManager(AsyncMethods):
         on_store_error: str = "deny",
         outbox: str | os.PathLike[str] | None = None,
         warn_at: Sequence[float] = (),
-        telemetry: Listener | None = None,
+        telemetry: Listener | OpenTelemetry | str | None = None,
         clock: Clock | None = None,
     ) -> None:
         enforcement, on_contract_change = unless_disabled(enforcement, on_contract_change)
@@ -101,7 +103,9 @@ class BudgetManager(AsyncMethods):
         if isinstance(unattributed, BudgetContract):
             self._engine.register(unattributed)
         if telemetry is not None:
-            self.add_listener(telemetry)
+            from tbcontracts.telemetry import listener_for
+
+            self.add_listener(listener_for(telemetry, self))
 
     @classmethod
     def from_config(

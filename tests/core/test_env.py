@@ -49,6 +49,7 @@ def test_every_setting_of_the_environment_arrives(
         "on_store_error": "allow",
         "outbox": str(tmp_path / "outbox.jsonl"),
         "warn_at": "0.95, 0.8",
+        "telemetry": "otel",
     }
     keyed = {str(one.key): one.name for one in env.VARIABLES if one.key is not None}
     assert set(keyed) <= set(BudgetFile.model_fields)
@@ -64,6 +65,8 @@ def test_every_setting_of_the_environment_arrives(
     assert settings.on_contract_change == "apply"
     assert settings.on_store_error == "allow"
     assert settings.warn_at == (0.8, 0.95)
+    listening = [type(one).__name__ for one in manager._engine.listeners._listeners]
+    assert listening == ["Thresholds", "OtelListener"]
     assert (tmp_path / "outbox.jsonl").exists()
 
 

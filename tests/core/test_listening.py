@@ -97,4 +97,4 @@ def test_a_name_without_a_contract_is_never_overdrawn(caplog: pytest.LogCaptureF
     assert [record.getMessage() for record in caplog.records] == [
         "'default' 2: charged 5 (tokens), agent 'broke', 5 overdrawn"
     ]
-    assert not manager.limits("default", "nobody")
+    assert manager.contract_in("default", "nobody") is None
