@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -453,7 +454,7 @@ with trace.get_tracer("x").start_as_current_span("s"):
         capture_output=True,
         text=True,
         check=True,
-        env={"OTEL_SDK_DISABLED": "true"},
+        env={**os.environ, "OTEL_SDK_DISABLED": "true"},
     )
     assert done.stdout == "budget_exceeded True\n"
     assert done.stderr == ""

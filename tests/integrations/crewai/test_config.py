@@ -292,11 +292,11 @@ def test_patterns_of_a_file_cover_roles(
     path = tmp_path / "budget.toml"
     path.write_text(
         '[agents."* Analyst"]\nmax_tokens = 5_000\n[agents.Writer]\nmax_tokens = 4_000\n'
-        '[agents."Wirter*"]\nmax_tokens = 1\n',
+        '[agents."Writerr*"]\nmax_tokens = 1\n',
         encoding="utf-8",
     )
     team = crew(agent("Senior {topic} Analyst\n"), agent("Junior  Analyst"), agent("Writer"))
-    with pytest.warns(UserWarning, match=r"has the role 'Wirter\*' in .* \(nearest: 'Writer'\)"):
+    with pytest.warns(UserWarning, match=r"has the role 'Writerr\*' in .* \(nearest: 'Writer'\)"):
         run = govern_crew(team, path)
     expected = {"Senior {topic} Analyst": 5_000, "Junior Analyst": 5_000, "Writer": 4_000}
     assert terms(run.manager) == expected
