@@ -94,6 +94,11 @@ class AgentTable(_Table):
         Discriminator(_kind),
     ] = Field(default="raise", description="What happens when the budget is used up.")
 
+    confidence_key: str | None = Field(
+        default=None,
+        description="Where a score of 0 to 1 stands in what the agent returns: answer.confidence.",
+    )
+
     def contract(self, name: str) -> BudgetContract:
         """Return the contract for an agent of this name, or for all whose names match it."""
         if is_pattern(name):

@@ -76,6 +76,7 @@ class ContractDoor:
         *,
         max_output_tokens: int | None = None,
         on_exceeded: str | Mapping[str, Any] = "raise",
+        confidence_key: str | None = None,
         agents_max: int = AGENTS_MAX,
     ) -> ContractPattern:
         """Give every agent whose name matches a contract of its own, once it is first seen.
@@ -92,6 +93,7 @@ class ContractDoor:
             confidence_threshold: At or above this score its next call is refused.
             max_output_tokens: The longest answer to expect of one call.
             on_exceeded: What happens when its budget is used up.
+            confidence_key: Where a score stands in what it returns.
             agents_max: How many agents it makes in one scope at most; further names are treated as
                 if no contract were there for them, and one warning says so.
 
@@ -112,5 +114,6 @@ class ContractDoor:
             confidence_threshold,
             max_output_tokens,
             on_exceeded,
+            confidence_key,
         )
         return self._engine.register_pattern(terms, agents_max)

@@ -34,6 +34,7 @@ from tbcontracts.waiting import Lines
 if TYPE_CHECKING:
     from tbcontracts.outbox import Outbox
 
+_OWN_FIELDS = ("max_output_tokens", "on_exceeded", "confidence_key")
 _OPENED_MAX = 10_000
 _FORECASTS_MAX = 10_000
 _WARNED_MAX = 1_000
@@ -154,7 +155,7 @@ class Engine(Posting):
         if was is None:
             return ChangeContract(changed)
         # What the books do not act on is this process's own, and may hold a function of it.
-        own = {field: getattr(here, field) for field in ("max_output_tokens", "on_exceeded")}
+        own = {field: getattr(here, field) for field in _OWN_FIELDS}
         return ChangeContract(was.changed(**{**own, **fields}), was)
 
     def _changed(

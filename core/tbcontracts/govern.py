@@ -69,6 +69,9 @@ class Governed:
                 msg = f"{what} {of_agent} must be a function, not {type(function).__name__}."
                 raise TypeError(msg)
         score = None
+        contract = manager.contract_of(name)
+        if confidence_fn is None and contract is not None:
+            confidence_fn = contract.confidence_key
         if confidence_fn is not None:
             score = score_source(confidence_fn, f"confidence_fn {of_agent}")
         self.manager = manager

@@ -146,6 +146,7 @@ class BudgetManager(AsyncMethods):
         *,
         max_output_tokens: int | None = None,
         on_exceeded: str | Mapping[str, Any] = "raise",
+        confidence_key: str | None = None,
     ) -> BudgetContract:
         """Give an agent a contract, in force in every scope of this manager.
 
@@ -165,6 +166,7 @@ class BudgetManager(AsyncMethods):
                 confidence_threshold,
                 max_output_tokens,
                 on_exceeded,
+                confidence_key,
             )
         )
 

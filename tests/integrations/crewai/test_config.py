@@ -352,6 +352,7 @@ def test_files_annotations_and_blocks_have_the_same_keys() -> None:
         "confidence_threshold": 0.5,
         "max_output_tokens": 50,
         "on_exceeded": "end",
+        "confidence_key": "answer.confidence",
     }
     assert set(AgentTable.model_fields) == set(values)
     assert set(_FIELDS) == set(values)
