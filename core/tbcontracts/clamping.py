@@ -212,7 +212,8 @@ def _question(
     input_tokens = shape.size.input_bound if strict else shape.size.input_tokens
     if input_tokens is None:
         return None  # nothing bounds its input: the gate says so
-    contract = manager.contracts[name]
+    contract = manager.contract_of(name)
+    assert contract is not None, name
     choices = max(1, shape.choices)
     expected = expected_size(shape, contract, manager._engine.forecast(name)).tokens
     usual = max(0, expected - shape.size.input_tokens) // choices

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -18,7 +19,8 @@ from tbcontracts.checks import AMOUNT_MAX
 from tbcontracts.config_sources import Source, open_source
 from tbcontracts.contract import PRIORITY_MAX, BudgetContract
 from tbcontracts.errors import ConfigurationError
-from tbcontracts.settings import check_scope
+from tbcontracts.patterns import ContractPattern, check_tie, is_pattern, literal
+from tbcontracts.settings import check_scope, check_warn_at
 from tbcontracts.usage import check_count
 
 try:
@@ -87,9 +89,16 @@ class AgentTable(_Table):
         Discriminator(_kind),
     ] = Field(default="raise", description="What happens when the budget is used up.")
 
+    confidence_key: str | None = Field(
+        default=None,
+        description="Where a score of 0 to 1 stands in what the agent returns: answer.confidence.",
+    )
+
     def contract(self, name: str) -> BudgetContract:
-        """Return the contract for an agent of this name."""
-        return BudgetContract(name, **self.model_dump())
+        """Return the contract for an agent of this name, or for all whose names match it."""
+        if is_pattern(name):
+            return ContractPattern(name, **self.model_dump())
+        return BudgetContract(literal(name), **self.model_dump())
 
 
 class UnattributedTable(AgentTable):
@@ -136,8 +145,16 @@ class BudgetFile(_Table):
     outbox: str | None = Field(
         default=None, description="A file in which this process notes what was used."
     )
+    warn_at: list[float] = Field(
+        default_factory=list,
+        description="Shares of its budget at which to warn of an agent, such as 0.8.",
+    )
+    telemetry: Literal["otel"] | None = Field(
+        default=None, description="Where events and measurements go: OpenTelemetry."
+    )
     agents: dict[str, AgentTable] = Field(
-        default_factory=dict, description="A contract for each agent, by name."
+        default_factory=dict,
+        description="A contract for each agent, by name or by a pattern with *, ? or [...].",
     )
 
 
@@ -164,6 +181,7 @@ class Configuration(NamedTuple):
     settings: dict[str, Any]
     """The keyword arguments of `BudgetManager`."""
     contracts: tuple[BudgetContract, ...]
+    """Those by pattern are a `ContractPattern`."""
 
 
 def load(source: Source) -> Configuration:
@@ -181,7 +199,7 @@ def load(source: Source) -> Configuration:
     if isinstance(found, Configuration):
         return found
     where = "The configuration" if isinstance(source, Mapping) else str(Path(source))
-    raise _wrong(where, found)
+    raise wrong(where, found)
 
 
 def examine(source: Source) -> Configuration | tuple[Problem, ...]:
@@ -214,7 +232,8 @@ def _examined(
     problems: list[Problem] = []
     settings = file.model_dump(exclude={"schema_", "agents"})
     settings["count"] = _tried(("count",), partial(check_count, file.count), problems)
-    settings["scope"] = _tried(("scope",), partial(check_scope, file.scope), problems)
+    for key, check in _CHECKS.items():
+        settings[key] = _tried((key,), partial(check, getattr(file, key)), problems)
     if isinstance(file.unattributed, UnattributedTable):
         make = file.unattributed.as_contract
         settings["unattributed"] = _tried(("unattributed",), make, problems)
@@ -227,7 +246,14 @@ def _examined(
             problems.append(Problem(place, said))
         elif contract is not None:
             contracts[contract.agent_name] = contract
+    patterns = [name for name, one in contracts.items() if isinstance(one, ContractPattern)]
+    for one, other in combinations(patterns, 2):
+        _tried(("agents",), partial(check_tie, one, other), problems)
     return problems or Configuration(settings, tuple(contracts.values()))
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {"scope": check_scope, "warn_at": check_warn_at}
+"""What the shape of a value does not tell."""
 
 
 def json_schema() -> dict[str, Any]:
@@ -258,7 +284,7 @@ def _tried(place: tuple[str, ...], make: Callable[[], T], problems: list[Problem
         return None
 
 
-def _wrong(where: str, found: Sequence[Problem]) -> ConfigurationError:
+def wrong(where: str, found: Sequence[Problem]) -> ConfigurationError:
     """Return the error that says all that is wrong with a source at once."""
     if len(found) == 1:
         return ConfigurationError(f"{where}: {found[0]}")

@@ -33,6 +33,8 @@ class BudgetContract:
     """The longest answer to expect of one call; sizes holds, and bounds them in strict mode."""
     on_exceeded: str | Mapping[str, Any] = "raise"
     """What happens when the budget is used up: "raise", "end", "ask" or {"fallback": ...}."""
+    confidence_key: str | None = None
+    """Where a score of 0..1 stands in what the agent returns, such as "answer.confidence"."""
 
     def __post_init__(self) -> None:
         """Check every field, and put the name into its one spelling."""
@@ -62,6 +64,7 @@ class BudgetContract:
             cap = check_amount(self.max_output_tokens, f"max_output_tokens {of_agent}", minimum=1)
             put(self, "max_output_tokens", cap)
         _check_on_exceeded(self.on_exceeded, of_agent)
+        _check_confidence_key(self.confidence_key, of_agent)
 
     def __hash__(self) -> int:
         """Hash by name: a fallback may be an object that has no hash."""
@@ -123,6 +126,20 @@ def check_fields(names: Iterable[str]) -> None:
         f"A contract has no field {', '.join(map(repr, unknown))}; it has {', '.join(known)}.{hint}"
     )
     raise TypeError(msg)
+
+
+def _check_confidence_key(value: object, of_agent: str) -> None:
+    """Refuse what is no path of fields."""
+    if value is None:
+        return
+    if not isinstance(value, str):
+        msg = f"confidence_key {of_agent} must be text, not {type(value).__name__}."
+        raise TypeError(msg)
+    if not all(part.strip() for part in value.split(".")):
+        msg = (
+            f'confidence_key {of_agent} must be a path such as "answer.confidence", not {value!r}.'
+        )
+        raise ValueError(msg)
 
 
 def _check_on_exceeded(value: object, of_agent: str) -> None:

@@ -7,10 +7,9 @@ they wait for the store.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from tbcontracts import attribution, commands
@@ -25,8 +24,7 @@ from tbcontracts.checks import (
 )
 from tbcontracts.commands import Denied, Granted, Posted, Reply, Reserve
 from tbcontracts.compat import takes_agent_name
-from tbcontracts.contract import BudgetContract
-from tbcontracts.engine import Engine
+from tbcontracts.contract_door import ContractDoor
 from tbcontracts.errors import UnknownAgentError
 from tbcontracts.govern import AskFn, Governed
 from tbcontracts.heartbeat import MAX_CALL_S, TTL_S
@@ -49,10 +47,9 @@ if TYPE_CHECKING:
     from tbcontracts.stores.base import Store
 
 
-class Door:
+class Door(ContractDoor):
     """A manager without its methods that touch the store."""
 
-    _engine: Engine
     _scope: str
     _outer: tuple[BudgetManager, str] | None
 
@@ -65,11 +62,6 @@ class Door:
         view = copy.copy(self)
         view._scope = check_scope(path)
         return view
-
-    @property
-    def contracts(self) -> Mapping[str, BudgetContract]:
-        """All contracts by agent; read-only."""
-        return MappingProxyType(self._engine.contracts)
 
     @property
     def settings(self) -> Settings:
@@ -197,7 +189,8 @@ class Door:
         Raises:
             UnknownAgentError: It has no contract.
         """
-        return self._engine.contract(check_name(name)).agent_name
+        name = check_name(name)
+        return (self.contract_of(name) or self._engine.contract(name)).agent_name
 
     def _reserve_command(
         self, name: str, tokens: int, key: str | None, ttl_s: float | None
@@ -226,7 +219,7 @@ class Door:
 
     def _kept_back(self, name: str) -> int:
         """Return what a hold must leave: under "end" the reserve, for the call that finishes."""
-        contract = self._engine.contracts.get(name)
+        contract = self.contract_of(name)
         if contract is None:
             return 0
         keeps = attribution.keeps_reserve(self._engine, name)
@@ -255,7 +248,9 @@ class Door:
             BudgetExceededError: It does not.
         """
         if isinstance(reply, Denied):
-            raise refusal(reply, scope, self._engine.contracts.get(reply.agent), sizing)
+            error = refusal(reply, scope, self.contract_of(reply.agent), sizing)
+            self._engine.listeners.refused(error)
+            raise error
         assert isinstance(reply, Granted)
         return reply
 

@@ -40,7 +40,7 @@ class CallDoor(Door):
 
     def _beyond(self, inner: Call, command: Reserve | Refuse) -> int:
         """Return what a call needs beyond the hold that its outer layer placed for it."""
-        limited = command.agent in self._engine.contracts
+        limited = self.contract_of(command.agent) is not None
         return max(0, command.amount - inner.hold._tokens_in_all) if limited else 0
 
     def _more_command(self, hold: Hold, tokens: int, sizing: str) -> Reserve:
@@ -50,7 +50,7 @@ class CallDoor(Door):
 
     def _beside_command(self, hold: Hold, usage: Usage) -> commands.Charge:
         """Return the charge for what was used beside a call that has a hold."""
-        track = hold.agent_name not in self._engine.contracts
+        track = self.contract_of(hold.agent_name) is None
         return commands.Charge(
             hold.agent_name, self.weighed(usage, "The usage")[0], usage, "govern", None, track
         )
@@ -62,7 +62,7 @@ class CallDoor(Door):
         name, track = self._account_for(agent)
         enforcement = self.settings.enforcement
         observed = enforcement == "observe"
-        contract = self._engine.contracts.get(name)
+        contract = self.contract_of(name)
         expected = expected_size(shape, contract, self._engine.forecast(name))
         size: HoldSize | Unbounded = expected
         code = "unbounded"
@@ -83,7 +83,7 @@ class CallDoor(Door):
         """Return whose account pays for a call, and whether that name has no contract."""
         found = agent if agent is not None else self.current_agent
         name = UNATTRIBUTED if found is None else check_name(found)
-        if name in self._engine.contracts:
+        if self.contract_of(name) is not None:
             return name, False
         payer = self.settings.unattributed
         if isinstance(payer, BudgetContract):
@@ -95,4 +95,6 @@ class CallDoor(Door):
     def _refusal(self, reply: Reply, size: Unbounded) -> BudgetExceededError:
         """Return the error for a call that was refused before the books were asked."""
         assert isinstance(reply, Denied)
-        return undecidable(reply, size, self.scope_name)
+        error = undecidable(reply, size, self.scope_name)
+        self._engine.listeners.refused(error)
+        return error

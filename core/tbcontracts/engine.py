@@ -23,16 +23,20 @@ from tbcontracts.errors import ContractConflictError, UnknownAgentError
 from tbcontracts.events import JournalEntry
 from tbcontracts.heartbeat import Heartbeat
 from tbcontracts.listeners import Listeners
+from tbcontracts.patterns import AGENTS_MAX, ContractPattern, Patterns
 from tbcontracts.posting import Posting
 from tbcontracts.settings import Settings
 from tbcontracts.sizing import Forecast
 from tbcontracts.stores.base import Applied, Clock, Store
+from tbcontracts.thresholds import Thresholds
 from tbcontracts.waiting import Lines
 
 if TYPE_CHECKING:
     from tbcontracts.outbox import Outbox
 
+_OWN_FIELDS = ("max_output_tokens", "on_exceeded", "confidence_key")
 _OPENED_MAX = 10_000
+_FORECASTS_MAX = 10_000
 _WARNED_MAX = 1_000
 _CHANGE_TRIES_MAX = 1_000
 _log = logging.getLogger("tbcontracts")
@@ -58,7 +62,12 @@ class Engine(Posting):
         self.store = store
         self.settings = settings
         self.contracts: dict[str, BudgetContract] = {}
+        self.patterns = Patterns()
         self.listeners = Listeners()
+        self.thresholds: Thresholds | None = None
+        if settings.warn_at:
+            self.thresholds = Thresholds(tuple(settings.warn_at), self._is_limited, settings.unit)
+            self.listeners.add(self.thresholds)
         self.lines = Lines()
         self.heartbeat = Heartbeat(self.apply)
         self._lock = threading.RLock()  # a finalizer may come back here on the same thread
@@ -67,6 +76,9 @@ class Engine(Posting):
         self._forecasts: dict[str, Forecast] = {}
         self._warned: set[str] = set()
         self._begin_posting(outbox, clock or time.time)
+
+    def _is_limited(self, scope: str, agent: str) -> bool:
+        return self.contract_in(scope, agent) is not None
 
     def register(self, contract: BudgetContract) -> BudgetContract:
         """Add a contract; the same one again changes nothing.
@@ -78,6 +90,8 @@ class Engine(Posting):
         if not isinstance(contract, BudgetContract):
             msg = f"What is registered must be a BudgetContract, not {type(contract).__name__}."
             raise TypeError(msg)
+        if isinstance(contract, ContractPattern):
+            return self.register_pattern(contract)
         name = contract.agent_name
         with self._lock:
             known = self.contracts.get(name)
@@ -91,6 +105,12 @@ class Engine(Posting):
             raise ContractConflictError(msg, remedy=remedy)
         return known
 
+    def register_pattern(
+        self, pattern: ContractPattern, agents_max: int = AGENTS_MAX
+    ) -> ContractPattern:
+        """Add terms for every agent whose name matches; see `Patterns.add`."""
+        return self.patterns.add(pattern, agents_max)
+
     def change(self, scope: str, name: str, fields: Mapping[str, Any]) -> BudgetContract:
         """Change an agent's contract in a scope, and for scopes that are opened later.
 
@@ -98,26 +118,28 @@ class Engine(Posting):
         they may differ. If somebody else changes the scope's at the same time, it is read again.
         """
         for _ in range(_CHANGE_TRIES_MAX):
-            command = self._change(self.read(scope), name, fields)
+            command = self._change(scope, self.read(scope), name, fields)
             with suppress(ContractConflictError):
                 self.apply(scope, command)
                 break
         else:
             raise _ever_changing(scope, name)
-        return self._changed(command, fields)
+        return self._changed(scope, command, fields)
 
     async def achange(self, scope: str, name: str, fields: Mapping[str, Any]) -> BudgetContract:
         """Change an agent's contract, without blocking the event loop; see `change`."""
         for _ in range(_CHANGE_TRIES_MAX):
-            command = self._change(await self.aread(scope), name, fields)
+            command = self._change(scope, await self.aread(scope), name, fields)
             with suppress(ContractConflictError):
                 await self.aapply(scope, command)
                 break
         else:
             raise _ever_changing(scope, name)
-        return self._changed(command, fields)
+        return self._changed(scope, command, fields)
 
-    def _change(self, books: Statement, name: str, fields: Mapping[str, Any]) -> ChangeContract:
+    def _change(
+        self, scope: str, books: Statement, name: str, fields: Mapping[str, Any]
+    ) -> ChangeContract:
         """Return the command that changes an agent's contract on these books.
 
         Raises:
@@ -127,21 +149,33 @@ class Engine(Posting):
         if "agent_name" in fields:
             msg = f"Agent {name!r} keeps its name; only its terms are changed."
             raise TypeError(msg)
-        here = self.contract(name)
+        here = self.contract_in(scope, name) or self.contract(name)
         changed = here.changed(**fields)
         was = next((one.contract for one in books.accounts if one.agent == name), None)
         if was is None:
             return ChangeContract(changed)
         # What the books do not act on is this process's own, and may hold a function of it.
-        own = {field: getattr(here, field) for field in ("max_output_tokens", "on_exceeded")}
+        own = {field: getattr(here, field) for field in _OWN_FIELDS}
         return ChangeContract(was.changed(**{**own, **fields}), was)
 
-    def _changed(self, command: ChangeContract, fields: Mapping[str, Any]) -> BudgetContract:
+    def _changed(
+        self, scope: str, command: ChangeContract, fields: Mapping[str, Any]
+    ) -> BudgetContract:
         """Note a change that is on the books; return the scope's contract."""
         name = command.contract.agent_name
         with self._lock:
-            self.contracts[name] = self.contracts[name].changed(**fields)
+            if name in self.contracts:
+                self.contracts[name] = self.contracts[name].changed(**fields)
+            else:
+                self.patterns.note(scope, command.contract)
         return command.contract
+
+    def contract_in(self, scope: str, name: str) -> BudgetContract | None:
+        """Return the contract that answers for a name in a scope: its own, or by pattern."""
+        contract = self.contracts.get(name)
+        if contract is None and self.patterns:
+            return self.patterns.contract(scope, name)
+        return contract
 
     def contract(self, name: str) -> BudgetContract:
         """Return an agent's contract.
@@ -160,7 +194,7 @@ class Engine(Posting):
 
     def priority_of(self, agent: str) -> int:
         """Return an agent's priority; a name without a contract has the lowest."""
-        contract = self.contracts.get(agent)
+        contract = self.contracts.get(agent) or self.patterns.match(agent)
         return 1 if contract is None else contract.priority
 
     def apply(self, scope: str, command: Command) -> Reply:
@@ -168,10 +202,12 @@ class Engine(Posting):
         command = self._keyed(command)
         if self._opened.get(scope) != self._version:
             self.open(scope)
+        if self.patterns and (seen := self._first_seen(scope, command)):
+            self.open(scope, seen)
         try:
             applied = self.store.apply(scope, command)
         except UnknownAgentError:
-            if not self._was_dropped(command):
+            if not self._was_dropped(scope, command):
                 raise
             self.open(scope)
             applied = self.store.apply(scope, command)
@@ -182,35 +218,37 @@ class Engine(Posting):
         command = self._keyed(command)
         if self._opened.get(scope) != self._version:
             await self.aopen(scope)
+        if self.patterns and (seen := self._first_seen(scope, command)):
+            await self.aopen(scope, seen)
         try:
             applied = await self.store.aapply(scope, command)
         except UnknownAgentError:
-            if not self._was_dropped(command):
+            if not self._was_dropped(scope, command):
                 raise
             await self.aopen(scope)
             applied = await self.store.aapply(scope, command)
         return self._told(scope, applied)
 
-    def open(self, scope: str) -> None:
-        """Open all registered contracts in a scope, as one step."""
-        version, contracts = self._to_open()
+    def open(self, scope: str, seen: BudgetContract | None = None) -> None:
+        """Open all contracts in a scope as one step, with that of an agent seen first."""
+        version, contracts = self._to_open(scope, seen)
         opened = self.store.apply(scope, Open(contracts))
         self._told(scope, opened)
         if self.store.durable:
             for change in self._differing(scope, opened, contracts, self.store.read(scope)):
                 self._told(scope, self.store.apply(scope, change))
-        self._note_opened(scope, version)
+        self._note_opened(scope, version, seen)
 
-    async def aopen(self, scope: str) -> None:
-        """Open all registered contracts in a scope, without blocking the event loop."""
-        version, contracts = self._to_open()
+    async def aopen(self, scope: str, seen: BudgetContract | None = None) -> None:
+        """Open all contracts in a scope, without blocking the event loop; see `open`."""
+        version, contracts = self._to_open(scope, seen)
         opened = await self.store.aapply(scope, Open(contracts))
         self._told(scope, opened)
         if self.store.durable:
             statement = await self.store.aread(scope)
             for change in self._differing(scope, opened, contracts, statement):
                 self._told(scope, await self.store.aapply(scope, change))
-        self._note_opened(scope, version)
+        self._note_opened(scope, version, seen)
 
     def read(self, scope: str) -> Statement:
         """Return a scope's books, opening its contracts if nobody has yet."""
@@ -228,6 +266,8 @@ class Engine(Posting):
         """Return what is known of an agent's answers."""
         forecast = self._forecasts.get(agent)
         if forecast is None:
+            if len(self._forecasts) >= _FORECASTS_MAX:
+                self._forecasts.pop(next(iter(self._forecasts)), None)
             forecast = self._forecasts.setdefault(agent, Forecast())
         return forecast
 
@@ -243,9 +283,21 @@ class Engine(Posting):
         """Add a listener; returns a function that takes it away."""
         return self.listeners.add(listener)
 
-    def _to_open(self) -> tuple[int, tuple[BudgetContract, ...]]:
+    def _to_open(
+        self, scope: str, seen: BudgetContract | None
+    ) -> tuple[int, tuple[BudgetContract, ...]]:
+        """Return what to open: of an agent seen first its own contract alone."""
+        if seen is not None:
+            return self._version, (seen,)
         with self._lock:
-            return self._version, tuple(self.contracts.values())
+            return self._version, (*self.contracts.values(), *self.patterns.seen(scope))
+
+    def _first_seen(self, scope: str, command: Command) -> BudgetContract | None:
+        """Return the contract of the agent of a command, where a pattern has to make it first."""
+        agent = _agent_of(command)
+        if agent is None or agent in self.contracts or self.patterns.is_seen(scope, agent):
+            return None
+        return self.patterns.contract(scope, agent)
 
     def _differing(
         self,
@@ -267,6 +319,9 @@ class Engine(Posting):
         if statement.seq > len(opened.entries) and scope not in self._opened:
             _log.info("Scope %r continues books of %d entries.", scope, statement.seq)
         there = {account.agent: account.contract for account in statement.accounts}
+        for name, contract in there.items():
+            if self.patterns and contract is not None and name not in self.contracts:
+                self.patterns.take_place(scope, name)  # made by an earlier or another process
         changes: list[ChangeContract] = []
         for contract in contracts:
             kept = there.get(contract.agent_name)
@@ -291,16 +346,22 @@ class Engine(Posting):
             )
         return changes
 
-    def _note_opened(self, scope: str, version: int) -> None:
+    def _note_opened(self, scope: str, version: int, seen: BudgetContract | None) -> None:
         """Remember that a scope is open; forgetting only costs one more command."""
         with self._lock:
+            if seen is not None:
+                self.patterns.note(scope, seen)
+                return
             if len(self._opened) >= _OPENED_MAX:
                 self._opened.clear()
             self._opened[scope] = version
 
-    def _was_dropped(self, command: Command) -> bool:
+    def _was_dropped(self, scope: str, command: Command) -> bool:
         """Return whether the store dropped an idle scope whose agent is registered here."""
-        return getattr(command, "agent", None) in self.contracts
+        agent = _agent_of(command)
+        return agent in self.contracts or (
+            agent is not None and self.patterns.is_seen(scope, agent)
+        )
 
     def _read_again(self, scope: str) -> Statement:
         """Open and read a scope that the store dropped because it was idle."""
@@ -318,6 +379,14 @@ class Engine(Posting):
         if applied.entries and self.listeners:
             self.listeners.tell(scope, applied.entries)
         return applied.reply
+
+
+def _agent_of(command: Command) -> str | None:
+    """Return the agent that a command names."""
+    if isinstance(command, ChangeContract):
+        return command.contract.agent_name
+    agent: str | None = getattr(command, "agent", None)
+    return agent
 
 
 def _ever_changing(scope: str, name: str) -> ContractConflictError:

@@ -69,6 +69,9 @@ class Governed:
                 msg = f"{what} {of_agent} must be a function, not {type(function).__name__}."
                 raise TypeError(msg)
         score = None
+        contract = manager.contract_of(name)
+        if confidence_fn is None and contract is not None:
+            confidence_fn = contract.confidence_key
         if confidence_fn is not None:
             score = score_source(confidence_fn, f"confidence_fn {of_agent}")
         self.manager = manager
@@ -125,7 +128,7 @@ class Governed:
 
     def _about(self, refusal: BudgetExceededError) -> Instead | BudgetExceededError:
         """Return what is done about a refusal, or the refusal where somebody is to be asked."""
-        policy = policy_of(self.manager.contracts.get(self.name))
+        policy = policy_of(self.manager.contract_of(self.name))
         now = what_now(policy, refusal)
         if now == "end":
             return Instead(None)
@@ -151,7 +154,7 @@ class Governed:
         Raises:
             ConfigurationError: It is no function.
         """
-        policy = policy_of(self.manager.contracts.get(self.name))
+        policy = policy_of(self.manager.contract_of(self.name))
         if policy.kind == "fallback":
             self._checked_fallback(policy.fallback, self.name)
 

@@ -268,7 +268,7 @@ class Hold(_HoldBase):
         """
         amount, buckets = self._manager.weighed(usage, f"The usage of agent {self.agent_name!r}")
         resolution = Resolution("settled", amount)
-        track = self.agent_name not in self._manager.contracts
+        track = self._manager.contract_of(self.agent_name) is None
         unmeasured = None if buckets is None or buckets.measured else Usage(measured=False)
         commands: list[tuple[Hold, Command]] = []
         for more in self._more:

@@ -1,7 +1,8 @@
 """Listeners: told of journal entries after the fact, on a thread of their own.
 
 They can neither break nor delay a call: an error of a listener is logged, and one that falls too
-far behind loses entries, which are counted.
+far behind loses entries, which are counted. A listener with the methods of `AtCall` is also told
+where the call is made, at once: only there its trace is known.
 
 The thread keeps nobody alive: what waits for it refers to the listeners, and so they live until
 they have heard it; while nothing waits, it refers to nothing. It ends with the listeners.
@@ -16,11 +17,28 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, cast
 
 from tbcontracts.events import JournalEntry
 
+if TYPE_CHECKING:
+    from tbcontracts.errors import BudgetExceededError
+
 Listener = Callable[[str, JournalEntry], object]
 """Called with the scope and the entry."""
+
+
+class AtCall(Protocol):
+    """What a listener may have beside: told on the caller's thread, and to return at once."""
+
+    def at_call(self, scope: str, entries: tuple[JournalEntry, ...]) -> None:
+        """Hear what a command wrote, before its caller goes on."""
+        ...
+
+    def at_refusal(self, refusal: BudgetExceededError) -> None:
+        """Hear of each refusal, before it is raised; the journal does not repeat equal ones."""
+        ...
+
 
 WAITING_MAX = 10_000
 _EXIT_WAIT_S = 2.0
@@ -38,6 +56,7 @@ class Listeners:
 
     def __init__(self) -> None:
         self._listeners: tuple[Listener, ...] = ()
+        self._at_call: tuple[AtCall, ...] = ()
         self._waiting: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
         self._lock = threading.RLock()  # a finalizer may come back here on the same thread
         self._thread: threading.Thread | None = None
@@ -64,6 +83,7 @@ class Listeners:
             raise TypeError(msg)
         with self._lock:
             self._listeners = (*self._listeners, listener)
+            self._at_call = _at_call(self._listeners)
         with _all_lock:
             _all.add(self)
 
@@ -73,11 +93,14 @@ class Listeners:
                 if listener in kept:
                     kept.remove(listener)
                 self._listeners = tuple(kept)
+                self._at_call = _at_call(self._listeners)
 
         return remove
 
     def tell(self, scope: str, entries: tuple[JournalEntry, ...]) -> None:
         """Pass entries on; returns at once."""
+        for listener in self._at_call:
+            _at_once(listener.at_call, scope, entries)
         if self._waiting.qsize() > WAITING_MAX:
             if not self.dropped:
                 _log.warning(_BEHIND, scope)
@@ -87,6 +110,11 @@ class Listeners:
             self._waiting.put((self, scope, entry))
         if self._thread is None or not self._thread.is_alive():
             self._start()
+
+    def refused(self, refusal: BudgetExceededError) -> None:
+        """Tell of a refusal where it is raised."""
+        for listener in self._at_call:
+            _at_once(listener.at_refusal, refusal)
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until all that was told so far has been heard; return whether it was."""
@@ -132,6 +160,19 @@ def _passed_on(item: _Waiting) -> bool:
         listeners, scope, entry = item
         listeners.hear(scope, entry)
     return True
+
+
+def _at_call(listeners: tuple[Listener, ...]) -> tuple[AtCall, ...]:
+    """Return those that are told at the call too."""
+    return tuple(cast("AtCall", one) for one in listeners if hasattr(one, "at_call"))
+
+
+def _at_once(tell: Callable[..., None], *what: object) -> None:
+    """Tell one listener at the call; what fails in it is its own business."""
+    try:
+        tell(*what)
+    except Exception:
+        _log.exception("A listener failed where a call was made.")
 
 
 def _tell_one(listener: Listener, scope: str, entry: JournalEntry) -> None:

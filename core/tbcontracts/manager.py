@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tbcontracts import commands
@@ -18,6 +18,7 @@ from tbcontracts.commands import Command, Posted, Reply
 from tbcontracts.compat import takes_agent_name
 from tbcontracts.contract import BudgetContract
 from tbcontracts.engine import Engine
+from tbcontracts.env import unless_disabled
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.hold import Hold
 from tbcontracts.listeners import Listener
@@ -30,6 +31,8 @@ from tbcontracts.usage import Count, Usage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from tbcontracts.telemetry import OpenTelemetry
 
 
 class BudgetManager(AsyncMethods):
@@ -53,7 +56,9 @@ class BudgetManager(AsyncMethods):
         outbox: The path of a file in which this process notes what was used before the store is
             told, so that it is posted even if the process dies before the store answers. Each
             process needs a file of its own, and finds it again when it starts.
-        telemetry: A listener, told of every journal entry.
+        warn_at: Shares of its budget, such as [0.8, 0.95]. When an agent has used as much, a
+            warning is logged, once, and what `on_threshold` was given is called.
+        telemetry: "otel" or an `OpenTelemetry`; or a listener, told of every journal entry.
         clock: Returns seconds since the epoch; for tests.
 
     Raises:
@@ -73,9 +78,11 @@ class BudgetManager(AsyncMethods):
         on_contract_change: str = "keep",
         on_store_error: str = "deny",
         outbox: str | os.PathLike[str] | None = None,
-        telemetry: Listener | None = None,
+        warn_at: Sequence[float] = (),
+        telemetry: Listener | OpenTelemetry | str | None = None,
         clock: Clock | None = None,
     ) -> None:
+        enforcement, on_contract_change = unless_disabled(enforcement, on_contract_change)
         settings = Settings(
             enforcement=enforcement,
             unit=unit,
@@ -84,6 +91,7 @@ class BudgetManager(AsyncMethods):
             unattributed=unattributed,
             on_contract_change=on_contract_change,
             on_store_error=on_store_error,
+            warn_at=warn_at,
         )
         self._scope = check_scope(scope)
         opened = open_store(store, clock=clock) if isinstance(store, str) else store
@@ -95,17 +103,22 @@ class BudgetManager(AsyncMethods):
         if isinstance(unattributed, BudgetContract):
             self._engine.register(unattributed)
         if telemetry is not None:
-            self.add_listener(telemetry)
+            from tbcontracts.telemetry import listener_for
+
+            self.add_listener(listener_for(telemetry, self))
 
     @classmethod
     def from_config(
-        cls, source: str | os.PathLike[str] | Mapping[str, Any], **changes: Any
+        cls, source: str | os.PathLike[str] | Mapping[str, Any] | None = None, **changes: Any
     ) -> Self:
         """Return a manager for a contract file, with all its contracts registered.
 
+        Environment variables `TBCONTRACTS_*` count instead of what the file says.
+
         Args:
-            source: A path ending in .toml, .yaml, .yml or .json, or a mapping of the same keys.
-            changes: Arguments of `BudgetManager` that count instead of the file's.
+            source: A path ending in .toml, .yaml, .yml or .json, or a mapping of the same keys. If
+                not given, the file that `TBCONTRACTS_CONFIG` names.
+            changes: Arguments of `BudgetManager` that count instead of file and environment.
 
         Raises:
             ConfigurationError: Something in the file cannot be; the text names the place.
@@ -114,10 +127,10 @@ class BudgetManager(AsyncMethods):
         Example:
             `manager = BudgetManager.from_config({"agents": {"writer": {"max_tokens": 4_000}}})`
         """
-        from tbcontracts.config import load
+        from tbcontracts.deployment import load_any, make
 
-        settings, contracts = load(source)
-        manager = cls(**{**settings, **changes})
+        settings, contracts = load_any(source)
+        manager = make(cls, settings, changes)
         for contract in contracts:
             manager.register(contract)
         return manager
@@ -133,6 +146,7 @@ class BudgetManager(AsyncMethods):
         *,
         max_output_tokens: int | None = None,
         on_exceeded: str | Mapping[str, Any] = "raise",
+        confidence_key: str | None = None,
     ) -> BudgetContract:
         """Give an agent a contract, in force in every scope of this manager.
 
@@ -152,6 +166,7 @@ class BudgetManager(AsyncMethods):
                 confidence_threshold,
                 max_output_tokens,
                 on_exceeded,
+                confidence_key,
             )
         )
 

@@ -65,6 +65,10 @@ class Posting(ABC):
         """Open all registered contracts in a scope, as one step."""
 
     @abstractmethod
+    def contract_in(self, scope: str, name: str) -> BudgetContract | None:
+        """Return the contract that answers for a name in a scope: its own, or by pattern."""
+
+    @abstractmethod
     def _told(self, scope: str, applied: Applied) -> Reply:
         """Tell those who wait for budget, and the listeners, what was written."""
 
@@ -73,7 +77,7 @@ class Posting(ABC):
         command = self._keyed(command)
         kept = None
         if self.outages.since is not None or not self.backlog.is_quiet:
-            kept = self.backlog.note(scope, command, self._contract_in(command))
+            kept = self.backlog.note(scope, command, self._contract_in(scope, command))
             if self._goes_behind(scope, command):
                 return self.backlog.keep(kept)
         try:
@@ -92,7 +96,7 @@ class Posting(ABC):
             if self.backlog.notes_on_disk:
                 import asyncio
 
-                contract = self._contract_in(command)
+                contract = self._contract_in(scope, command)
                 kept = await asyncio.to_thread(self.backlog.note, scope, command, contract)
             if self._goes_behind(scope, command):
                 return self.backlog.keep(kept or self._kept(scope, command))
@@ -167,10 +171,10 @@ class Posting(ABC):
         return self.outages.since is not None or self.backlog.goes_before(scope, command)
 
     def _kept(self, scope: str, command: Postable) -> Kept:
-        return self.backlog.note(scope, command, self._contract_in(command))
+        return self.backlog.note(scope, command, self._contract_in(scope, command))
 
-    def _contract_in(self, command: Postable) -> BudgetContract | None:
-        return self.contracts.get(getattr(command, "agent", ""))
+    def _contract_in(self, scope: str, command: Postable) -> BudgetContract | None:
+        return self.contract_in(scope, getattr(command, "agent", ""))
 
     def _not_posted(
         self, scope: str, command: Postable, kept: Kept | None, error: BaseException
@@ -196,7 +200,7 @@ class Posting(ABC):
         try:
             applied = self.store.apply(scope, command)
         except UnknownAgentError:
-            if self._contract_in(command) is not None:
+            if getattr(command, "agent", "") in self.contracts:
                 with suppress(ContractConflictError):  # which the next command says again
                     self.open(scope)
             elif kept.contract is not None:

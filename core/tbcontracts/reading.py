@@ -12,9 +12,11 @@ from tbcontracts.checks import check_amount, check_name
 from tbcontracts.commands import Reply
 from tbcontracts.compat import LedgerView, takes_agent_name
 from tbcontracts.door_calls import CallDoor
+from tbcontracts.errors import ConfigurationError
 from tbcontracts.events import JournalEntry
 from tbcontracts.listeners import Listener
 from tbcontracts.statement import print_statement
+from tbcontracts.thresholds import ThresholdPassed
 
 
 class Reading(CallDoor):
@@ -91,6 +93,23 @@ class Reading(CallDoor):
             A function that takes the listener away again.
         """
         return self._engine.add_listener(listener)
+
+    def on_threshold(self, function: Callable[[ThresholdPassed], object]) -> Callable[[], None]:
+        """Have a function called when an agent has used one of the shares in `warn_at`.
+
+        Once for each agent, scope and threshold; again only after the agent came clearly (5 points)
+        below it, by a top-up or a transfer. On the listeners' thread: it delays no call.
+
+        Returns:
+            A function that takes it away again.
+
+        Raises:
+            ConfigurationError: This manager has no `warn_at`.
+        """
+        if self._engine.thresholds is None:
+            msg = "This manager has no thresholds to tell of."
+            raise ConfigurationError(msg, remedy="What helps: BudgetManager(warn_at=[0.8, 0.95]).")
+        return self._engine.thresholds.add(function)
 
     def flush_listeners(self, timeout_s: float | None = None) -> bool:
         """Wait until the listeners heard all that happened so far; return whether they did."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ class Settings:
     unattributed: str | BudgetContract = "track"
     on_contract_change: str = "keep"
     on_store_error: str = "deny"
+    warn_at: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         """Refuse what is not known, and say what is."""
@@ -45,6 +47,7 @@ class Settings:
             raise ConfigurationError(msg, remedy=helps)
         if not isinstance(self.unattributed, BudgetContract):
             _check_choice("unattributed", self.unattributed, ("track", "deny"), " or a contract")
+        object.__setattr__(self, "warn_at", check_warn_at(self.warn_at))
         try:
             object.__setattr__(self, "count", check_count(self.count))
         except (TypeError, ValueError) as error:
@@ -75,6 +78,26 @@ _WITHOUT_STORE = {
     "allow": f'Calls go out without holds (on_store_error="allow"). {_KEPT}',
     "deny": "No call goes out. What was used is kept, and posted when it answers.",
 }
+
+
+def check_warn_at(shares: Any) -> tuple[float, ...]:
+    """Return the shares of a budget at which to warn, lowest first.
+
+    Raises:
+        ConfigurationError: They are no list of numbers above 0 and up to 1.
+    """
+    remedy = "What helps: warn_at=[0.8, 0.95]."
+    if shares is None:
+        return ()
+    if isinstance(shares, (str, bytes)) or not isinstance(shares, Sequence):
+        msg = f"warn_at must be a list of shares, not {shown(shares)}."
+        raise ConfigurationError(msg, remedy=remedy)
+    for share in shares:
+        number = isinstance(share, (int, float)) and not isinstance(share, bool)
+        if not number or not 0 < share <= 1:
+            msg = f"warn_at must hold shares above 0 and up to 1, not {shown(share)}."
+            raise ConfigurationError(msg, remedy=remedy)
+    return tuple(sorted({float(share) for share in shares}))
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...], also: str = "") -> None:

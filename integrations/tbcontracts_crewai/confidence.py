@@ -29,7 +29,8 @@ class Confidence:
     Args:
         manager: Who is told; the gate stands in its contracts' `confidence_threshold`.
         sources: For each role a function of the `TaskOutput`, the path of a field in the task's
-            structured output, or `guardrail_verdict`.
+            structured output, or `guardrail_verdict`. It counts before the `confidence_key` of the
+            role's contract, which is such a path.
 
     Raises:
         ConfigurationError: A role has no contract, or sources are no mapping.
@@ -57,6 +58,12 @@ class Confidence:
             else:
                 of_role = f"confidence of agent {account!r}"
                 self._score[account] = _reading(source, score_source(source, of_role))
+
+        for account, contract in manager.contracts.items():
+            if contract.confidence_key is not None and account not in self._by_verdict:
+                of_role = f"confidence of agent {account!r}"
+                source = score_source(contract.confidence_key, of_role)
+                self._score.setdefault(account, _reading(contract.confidence_key, source))
 
     def task_completed(self, account: str | None, output: Any) -> None:
         """Report the score of a finished task. Never raises: the work is paid for."""

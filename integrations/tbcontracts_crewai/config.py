@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from tbcontracts import BudgetContract, BudgetManager
 from tbcontracts.attribution import nearest
 from tbcontracts.errors import ConfigurationError
+from tbcontracts.patterns import ContractPattern
 from tbcontracts_crewai.files import Filed
 from tbcontracts_crewai.instead import check_fallback
 from tbcontracts_crewai.roles import Roles, normalise, template_of
@@ -61,12 +63,20 @@ def register_contracts(
         check_fallback(item.contract)
     for item in written:
         account = accounts.get(item.role)
-        if account is None:
+        if isinstance(item.contract, ContractPattern):
+            if not any(fnmatchcase(name, item.role) for name in accounts.values()):
+                unmatched.append(item)
+            manager.register(item.contract)
+        elif account is None:
             unmatched.append(item)
         else:
             manager.register(item.contract.changed(agent_name=account))
     for agent in agents:
-        contract = manager.contracts.get(roles.learn(agent) or "")
+        account = roles.learn(agent) or ""
+        pattern = None if manager.is_registered(account) else manager.pattern_of(account)
+        if pattern is not None:
+            manager.register(pattern.contract_of(account))
+        contract = manager.contract_of(account)
         if contract is not None:
             check_fallback(contract)
     _say_what_is_left_out(unmatched, agents, accounts)
@@ -193,10 +203,12 @@ def _say_what_is_left_out(
 
 def _say_who_has_none(agents: Iterable[Any], manager: BudgetManager, roles: Roles) -> None:
     """Warn of agents without a contract where others have one."""
-    contracts = manager.contracts
-    if not contracts or isinstance(manager.settings.unattributed, BudgetContract):
+    if not (manager.contracts or manager.patterns) or isinstance(
+        manager.settings.unattributed, BudgetContract
+    ):
         return
-    without = sorted({roles.learn(agent) or "" for agent in agents} - set(contracts))
+    accounts = {roles.learn(agent) or "" for agent in agents}
+    without = sorted(name for name in accounts if manager.contract_of(name) is None)
     if without:
         what = "refused" if manager.settings.denies_unattributed else "tracked without a limit"
         warnings.warn(

@@ -6,6 +6,7 @@ import os
 from typing import Any, NamedTuple
 
 from tbcontracts import BudgetContract, BudgetManager
+from tbcontracts.env import CONFIG, settings_given, value_of
 from tbcontracts.errors import ConfigurationError
 
 Path = str | os.PathLike[str]
@@ -38,11 +39,16 @@ def read(path: Path) -> Filed:
 def open_books(manager_or_file: object, budgets: object) -> tuple[BudgetManager, tuple[Filed, ...]]:
     """Return the manager of a crew, and the files that its contracts stand in.
 
+    Where code names neither, the environment may name a file. A manager that is made here takes the
+    settings of the environment before those of a file.
+
     Raises:
         ConfigurationError: What was given is neither a manager nor a file, or a file with budgets
             has settings of a manager beside the manager that was given.
     """
     filed: list[Filed] = []
+    if manager_or_file is None and not isinstance(budgets, (str, os.PathLike)):
+        manager_or_file = value_of(CONFIG)
     settings: dict[str, Any] = {}
     if isinstance(manager_or_file, (str, os.PathLike)):
         filed.append(read(manager_or_file))
@@ -62,4 +68,13 @@ def open_books(manager_or_file: object, budgets: object) -> tuple[BudgetManager,
             raise ConfigurationError(msg, remedy="What helps: only [agents] in the budgets= file.")
     if isinstance(manager_or_file, BudgetManager):
         return manager_or_file, tuple(filed)
-    return BudgetManager(**settings), tuple(filed)
+    return _made(settings), tuple(filed)
+
+
+def _made(settings: dict[str, Any]) -> BudgetManager:
+    """Return a manager with the settings of a file, and of the environment where it has some."""
+    if not settings_given():
+        return BudgetManager(**settings)
+    from tbcontracts.deployment import make
+
+    return make(BudgetManager, settings, {})

@@ -97,7 +97,7 @@ class Gate:
         grants = self._asking.grants
         decided = hold()
         if isinstance(decided, BudgetExceededError):
-            policy = policy_of(self._manager.contracts.get(decided.agent_name))
+            policy = policy_of(self._manager.contract_of(decided.agent_name))
             if what_now(policy, decided) == "ask":
                 return self._asking.ask(decided, hold, grants)
         return decided
@@ -121,5 +121,5 @@ class Gate:
 
     def _is_final(self, refusal: BudgetExceededError) -> bool:
         """Return whether a refusal ends the kickoff: not where its agent was told to go on."""
-        contract = self._manager.contracts.get(refusal.agent_name)
+        contract = self._manager.contract_of(refusal.agent_name)
         return contract is None or contract.on_exceeded == "raise"

@@ -53,7 +53,7 @@ class Instead:
             frame: The call.
         """
         account = trouble.agent_name
-        contract = self._manager.contracts.get(account)
+        contract = self._manager.contract_of(account)
         if frame is None or contract is None:
             return None
         if self._clamping is not None:

@@ -3,17 +3,19 @@
 The order: who was named for this very call; what the handler was told of the path; then the inner
 one of the annotation in the metadata and the agent's own name (where that has a contract), inner as
 the run tree shows; then the current agent; then the path of graph nodes, whole and from its
-innermost segment outwards.
+innermost segment outwards. A contract by pattern answers for a name where none of that very name
+does; in the path, names of their own come before any pattern.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from tbcontracts import BudgetContract
+from tbcontracts import BudgetContract, BudgetManager
+from tbcontracts.patterns import literal
 
 ANNOTATION_KEY = "tbcontracts"
 """The key of a run's metadata under which `budget(...)` stands, as plain JSON."""
@@ -165,7 +167,7 @@ class AgentPaths:
 def find_agent(
     name: RunName,
     metadata: Mapping[str, Any],
-    contracts: Mapping[str, Any],
+    manager: BudgetManager,
     current_agent: str | None,
     paths: AgentPaths,
 ) -> str | None:
@@ -174,7 +176,7 @@ def find_agent(
     Args:
         name: What its run is called.
         metadata: The call's own metadata.
-        contracts: The agents that have a contract.
+        manager: Whose contracts, on the books of the call.
         current_agent: Who is acting by `manager.acting_as`, if anybody.
         paths: Which paths somebody assigned to an agent; that counts first.
 
@@ -188,14 +190,43 @@ def find_agent(
     assigned = paths.agent_of(path)
     if assigned is not None:
         return assigned
+    contract_of = manager.contract_of
     annotated = annotated_agent(name)
-    own_name = name.agent_name if name.agent_name in contracts else None
+    own_name = name.agent_name if name.agent_name and contract_of(name.agent_name) else None
     first, second = (own_name, annotated) if name.agent_is_inner else (annotated, own_name)
-    candidates = (first, second, current_agent, "/".join(path), *reversed(path))
-    for candidate in candidates:
-        if candidate and candidate in contracts:
+    for candidate in (first, second, current_agent):
+        if candidate and contract_of(candidate) is not None:
             return candidate
-    return annotated or current_agent or name.agent_name or (path[0] if path else None)
+    in_path = agent_in_path(path, manager)
+    return in_path or annotated or current_agent or name.agent_name or (path[0] if path else None)
+
+
+def agent_in_path(path: tuple[str, ...], manager: BudgetManager) -> str | None:
+    """Return the agent that a path of graph nodes names, if one of its names has a contract.
+
+    First the whole path and then each name, from the innermost outwards, that is registered itself.
+    Then the name that the most specific pattern matches, the innermost of several; a pattern with
+    no literal character (`*`) means the outermost node.
+    """
+    names = [*reversed(path), "/".join(path)] if path else []
+    for candidate in (*names[-1:], *names[:-1]):
+        if manager.is_registered(candidate):
+            return candidate
+    if not manager.patterns:
+        return None
+    found = [name for name in dict.fromkeys(names) if manager.contract_of(name) is not None]
+    best = max(found, key=_specific(manager), default=None)
+    return path[0] if best is not None and not _specific(manager)(best) else best
+
+
+def _specific(manager: BudgetManager) -> Callable[[str], int]:
+    """Return how specific the pattern is that a name matches: how many characters it fixes."""
+
+    def specific(name: str) -> int:
+        pattern = manager.pattern_of(name)
+        return -1 if pattern is None else len(literal(pattern.agent_name))
+
+    return specific
 
 
 def _text(value: object) -> str | None:

@@ -49,7 +49,7 @@ class Payer(NamedTuple):
     @property
     def contract(self) -> BudgetContract | None:
         """The agent's contract; None where it has none, and so no end of a budget."""
-        return None if self.agent is None else self.books.contracts.get(self.agent)
+        return None if self.agent is None else self.books.contract_of(self.agent)
 
     @property
     def asks_itself(self) -> bool:
@@ -82,7 +82,8 @@ def find_payer(manager: BudgetManager, callbacks: Callbacks, metadata: Mapping[s
     books, agent = handler.payer(getattr(callbacks, "parent_run_id", None), metadata)
     account = agent if agent is not None else books.current_agent
     pays_for_all = books.settings.unattributed
-    if account not in books.contracts and isinstance(pays_for_all, BudgetContract):
+    has_none = account is None or books.contract_of(account) is None
+    if has_none and isinstance(pays_for_all, BudgetContract):
         account = pays_for_all.agent_name
     return Payer(books, account, handler)
 

@@ -165,7 +165,7 @@ class ModelCalls:
         contract = annotated_contract(name)
         if contract is not None and contract.agent_name not in manager.contracts:
             manager.register(contract)  # an annotation that is seen for the first time
-        agent = find_agent(name, metadata, manager.contracts, manager.current_agent, self.paths)
+        agent = find_agent(name, metadata, manager, manager.current_agent, self.paths)
         return manager, agent
 
     def manager_for(self, metadata: Mapping[str, Any]) -> BudgetManager:

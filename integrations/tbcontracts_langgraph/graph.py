@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from langgraph.graph import StateGraph
@@ -12,9 +13,11 @@ from langgraph.pregel import Pregel
 
 from tbcontracts import BudgetContract, BudgetManager
 from tbcontracts.attribution import nearest
+from tbcontracts.env import CONFIG, value_of
 from tbcontracts.errors import ConfigurationError
+from tbcontracts.patterns import literal
 from tbcontracts_langchain import BudgetCallbackHandler
-from tbcontracts_langchain.attribution import ANNOTATION_KEY, RunName
+from tbcontracts_langchain.attribution import ANNOTATION_KEY, RunName, agent_in_path
 from tbcontracts_langchain.handler import ScopeBy, annotated_contract
 from tbcontracts_langgraph.handler import GraphBudgetHandler
 from tbcontracts_langgraph.rewiring import annotations_of, rewired
@@ -22,10 +25,12 @@ from tbcontracts_langgraph.rewiring import annotations_of, rewired
 Contracts = BudgetManager | str | os.PathLike[str] | Mapping[str, Any]
 """A manager, or what `BudgetManager.from_config` takes: a contract file or a mapping like one."""
 
+_BUILT_IN = "__"
+
 
 def govern_graph(
     graph: Any,
-    manager_or_file: Contracts,
+    manager_or_file: Contracts | None = None,
     *,
     scope_by: ScopeBy = None,
     **compile_arguments: Any,
@@ -33,14 +38,16 @@ def govern_graph(
     """Return the graph with every model call in it under the manager's contracts.
 
     Contracts that nodes carry in their metadata (`budget(...)`), in subgraphs too, are registered
-    before the first call, so that every donor is there. What a contract says of the end of its
+    before the first call, so that every donor is there; so are those that a pattern has for its
+    nodes. What a contract says of the end of its
     budget (`on_exceeded`) is done by the nodes of its agent. The graph that was given stays as it
     was.
 
     Args:
         graph: A `StateGraph`, a graph that is compiled already, or an `@entrypoint`.
         manager_or_file: Whose contracts and books; or a contract file, or a mapping of its keys,
-            from which a manager is made (`manager_of` returns it).
+            from which a manager is made (`manager_of` returns it). If not given, the file that
+            `TBCONTRACTS_CONFIG` names.
         scope_by: How a run's scope is found: None for the manager's own; "thread_id" for one set
             of books for each thread; or a function of the run's metadata. A run that was
             interrupted or broke off resumes on the books it had.
@@ -58,6 +65,8 @@ def govern_graph(
     compiled = _compiled(graph, compile_arguments)
     for contract in _annotated(compiled):
         manager.register(contract)
+    for agent in _by_pattern(manager, compiled):
+        open_by_pattern(manager, agent)
     if from_file:
         _warn_of_misspelt(manager, compiled)
     handler = GraphBudgetHandler(manager, scope_by=scope_by)
@@ -78,14 +87,16 @@ def manager_of(governed: Any) -> BudgetManager:
     raise ConfigurationError(msg, remedy="What helps: what govern_graph(...) returned.")
 
 
-def _manager(given: Contracts) -> tuple[BudgetManager, bool]:
+def _manager(given: Contracts | None) -> tuple[BudgetManager, bool]:
     """Return the manager, and whether it was made here from a file."""
     if isinstance(given, BudgetManager):
         return given, False
-    if isinstance(given, (str, os.PathLike, Mapping)):
+    named = value_of(CONFIG) if given is None else None
+    if named is not None or isinstance(given, (str, os.PathLike, Mapping)):
         return BudgetManager.from_config(given), True
     msg = f"govern_graph needs a BudgetManager or a contract file, not {type(given).__name__}."
-    raise ConfigurationError(msg, remedy="What helps: govern_graph(graph, BudgetManager()).")
+    remedy = f"What helps: govern_graph(graph, BudgetManager()), or {CONFIG.name}=budget.toml."
+    raise ConfigurationError(msg, remedy=remedy)
 
 
 def _compiled(graph: Any, compile_arguments: Mapping[str, Any]) -> Pregel[Any, Any, Any, Any]:
@@ -110,22 +121,24 @@ def _is_remote(graph: Any) -> bool:
     return any(kind.__name__ == "RemoteGraph" for kind in type(graph).__mro__)
 
 
-def _graphs(compiled: Any) -> Iterator[tuple[str, Any]]:
-    """Yield a graph and the graphs in it, each with the name of the node that it is."""
-    yield "", compiled
+def _graphs(compiled: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield a graph and the graphs in it, each with the nodes that lead to it."""
+    yield (), compiled
     for path, graph in compiled.get_subgraphs(recurse=True):
-        name = path.rpartition("|")[2]
+        where = tuple(path.split("|"))
         if isinstance(graph, Pregel):
-            yield name, graph
+            yield where, graph
         elif _is_remote(graph):
-            msg = f"Node {name!r} runs on another machine; its model calls are not seen here."
+            msg = f"Node {where[-1]!r} runs on another machine; its model calls are not seen here."
             warnings.warn(msg, UserWarning, stacklevel=4)
 
 
 def _annotated(compiled: Any) -> Iterator[BudgetContract]:
     """Yield the contracts that nodes and subgraphs carry."""
     for where, graph in _graphs(compiled):
-        yield from _contract_in(((graph.config or {}).get("metadata") or {}), where)
+        yield from _contract_in(
+            ((graph.config or {}).get("metadata") or {}), where[-1] if where else ""
+        )
         for name, node in graph.nodes.items():
             for annotation in annotations_of(node):
                 yield from _contract_in({ANNOTATION_KEY: annotation}, name)
@@ -141,18 +154,61 @@ def _contract_in(metadata: Mapping[str, Any], node_name: str) -> Iterator[Budget
             yield contract
 
 
-def _warn_of_misspelt(manager: BudgetManager, compiled: Any) -> None:
-    """Warn of contracts in a file that no node has, where one has nearly that name."""
-    known = {name for _, graph in _graphs(compiled) for name in graph.nodes}
-    known |= {
+def open_by_pattern(manager: BudgetManager, agent: str) -> None:
+    """Register the contract that a pattern has for an agent that is there, as a possible donor."""
+    pattern = manager.pattern_of(agent)
+    if pattern is not None and not manager.is_registered(agent):
+        manager.register(pattern.contract_of(agent))
+
+
+def _by_pattern(manager: BudgetManager, compiled: Any) -> Iterator[str]:
+    """Yield the agents of a graph, as far as its calls will find them by their names."""
+    if not manager.patterns:
+        return
+    for where, graph in _graphs(compiled):
+        name = _own_name(graph)
+        if name:
+            yield name
+        for node in graph.nodes:
+            if not node.startswith(_BUILT_IN):
+                agent = agent_in_path((*where, node), manager)
+                if agent is not None:
+                    yield agent
+    yield from _named(compiled)
+
+
+def _own_name(graph: Any) -> str | None:
+    """Return the name that a graph gives to the calls in it, as agents of LangChain do."""
+    name = ((graph.config or {}).get("metadata") or {}).get("lc_agent_name")
+    return name if isinstance(name, str) else None
+
+
+def _named(compiled: Any) -> set[str]:
+    """Return the agents that annotations name."""
+    return {
         str(annotation["agent"])
         for _, graph in _graphs(compiled)
         for node in graph.nodes.values()
         for annotation in annotations_of(node)
         if annotation.get("agent")
     }
-    for agent in sorted(set(manager.contracts) - known):
-        near = nearest(agent, known)
+
+
+def _warn_of_misspelt(manager: BudgetManager, compiled: Any) -> None:
+    """Warn of contracts in a file that are for nobody in the graph, where one has nearly that name.
+
+    A pattern is compared with names by its literal part.
+    """
+    known = {name for _, graph in _graphs(compiled) for name in graph.nodes} | _named(compiled)
+    known |= {name for _, graph in _graphs(compiled) if (name := _own_name(graph))}
+    unused = [(f"contract of {agent!r}", agent) for agent in sorted(set(manager.contracts) - known)]
+    unused += [
+        (f"pattern {pattern.agent_name!r}", literal(pattern.agent_name))
+        for pattern in manager.patterns
+        if not any(fnmatchcase(name, pattern.agent_name) for name in known)
+    ]
+    for what, name in unused:
+        near = nearest(name, known)
         if near is not None:
-            msg = f"The contract of {agent!r} is for no node of the graph; there is {near!r}."
+            msg = f"The {what} is for no node of the graph; there is {near!r}."
             warnings.warn(msg, UserWarning, stacklevel=3)

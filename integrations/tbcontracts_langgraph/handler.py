@@ -174,7 +174,7 @@ class GraphBudgetHandler(BudgetCallbackHandler):
         """
         policy = self.policies.get(refusal.agent_name)
         if policy is None:
-            policy = policy_of(self.manager.contracts.get(refusal.agent_name))
+            policy = policy_of(self.manager.contract_of(refusal.agent_name))
         if policy.kind != "ask" or what_now(policy, refusal) != "ask":
             raise refusal
         if not _can_pause():

@@ -1,8 +1,9 @@
 """A copy of a graph whose nodes do what their contracts say at the end of a budget.
 
 "raise" needs nothing, and "ask" only the callback handler. For "end" and a fallback the node itself
-has to finish or to do something else, so what is bound to it is wrapped; nodes and subgraphs of the
-graph that was given are left alone.
+has to finish or to do something else, so what is bound to it is wrapped. So it is where a contract
+says by which field of the node's update its work is scored. Nodes and subgraphs of the graph that
+was given are left alone.
 """
 
 from __future__ import annotations
@@ -51,8 +52,10 @@ def _rewired_node(graph: Any, name: str, manager: BudgetManager) -> Any:
     if said is not None:
         return _leaving(graph, name, node, said.policy, said.agent)
     agent = agent_of(node, name)
-    policy = policy_of(manager.contracts.get(agent))
-    if name.startswith(_BUILT_IN) or policy.kind not in _WRAPPED:
+    contract = manager.contract_of(agent)
+    policy = policy_of(contract)
+    is_scored = contract is not None and contract.confidence_key is not None
+    if name.startswith(_BUILT_IN) or not (policy.kind in _WRAPPED or is_scored):
         return node
     bound = BudgetedRunnable(NodeBudget(manager, agent, names_calls=False), node.bound)
     return _leaving(graph, name, node.copy({"bound": bound}), policy, agent)

@@ -48,7 +48,7 @@ class NodeBudget:
         """What happens at the end of the budget."""
         if self.on_exceeded is not None:
             return self.on_exceeded
-        return policy_of(self.manager.contracts.get(self.agent))
+        return policy_of(self.manager.contract_of(self.agent))
 
 
 class Visit:

@@ -185,6 +185,8 @@ def test_examples_run(
     monkeypatch.setitem(sys.modules, run.module.__name__, run.module)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CREWAI_STORAGE_DIR", str(tmp_path))
+    if page.name == "telemetry.md":  # its examples export; those of other pages must not
+        monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)
     has_crewai = find_spec("crewai") is not None
     left_out: list[str] = []
     with FakeOpenAI() as server:

@@ -25,8 +25,20 @@ class Judged(BaseModel):
     confidence: float
 
 
+SOURCES: dict[str, dict[str, Any]] = {
+    "argument": {"budgets": {"Writer": GATED}, "confidence": {"Writer": "confidence"}},
+    "budgets": {"budgets": {"Writer": {**GATED, "confidence_key": "confidence"}}},
+    "agents.yaml": {
+        "config": {"w": {"role": "Writer\n", "budget": {**GATED, "confidence_key": "confidence"}}}
+    },
+}
+
+
+@pytest.mark.parametrize("source", list(SOURCES))
 @pytest.mark.parametrize("kind", ["output_pydantic", "output_json"])
-def test_a_field_of_the_structured_output(llm: Make, agent: Make, crew: Make, kind: str) -> None:
+def test_a_field_of_the_structured_output(
+    llm: Make, agent: Make, crew: Make, kind: str, source: str
+) -> None:
     """A task whose answer is sure enough is the role's last paid one."""
     with FakeOpenAI(['{"text": "a", "confidence": 0.5}', '{"text": "b", "confidence": 0.9}']) as at:
         writer = agent("Writer", llm=llm(base_url=at.base_url))
@@ -36,7 +48,7 @@ def test_a_field_of_the_structured_output(llm: Make, agent: Make, crew: Make, ki
             for part in range(3)
         ]
         team = crew(writer, tasks=tasks)
-        run = govern_crew(team, budgets={"Writer": GATED}, confidence={"Writer": "confidence"})
+        run = govern_crew(team, **SOURCES[source])
         with run, pytest.raises(CrewConfidenceGateError) as caught:
             team.kickoff()
         assert (caught.value.score, caught.value.threshold) == (0.9, 0.8)

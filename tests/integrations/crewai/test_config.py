@@ -283,3 +283,81 @@ def test_a_json_crew_carries_budgets(
         team.kickoff(inputs={"topic": "Cat"})
     assert terms(run.manager) == {"{topic} Writer": 5_000}
     assert run.manager.report()["{topic} Writer"]["consumed"] == server.billed_tokens > 0
+
+
+def test_patterns_of_a_file_cover_roles(
+    server: FakeOpenAI, agent: Make, crew: Make, tmp_path: Any
+) -> None:
+    """Every agent that matches is open before the first call; what matches nobody is warned of."""
+    path = tmp_path / "budget.toml"
+    path.write_text(
+        '[agents."* Analyst"]\nmax_tokens = 5_000\n[agents.Writer]\nmax_tokens = 4_000\n'
+        '[agents."Writerr*"]\nmax_tokens = 1\n',
+        encoding="utf-8",
+    )
+    team = crew(agent("Senior {topic} Analyst\n"), agent("Junior  Analyst"), agent("Writer"))
+    with pytest.warns(UserWarning, match=r"has the role 'Writerr\*' in .* \(nearest: 'Writer'\)"):
+        run = govern_crew(team, path)
+    expected = {"Senior {topic} Analyst": 5_000, "Junior Analyst": 5_000, "Writer": 4_000}
+    assert terms(run.manager) == expected
+    assert set(run.manager.report()) == set(expected)
+    with run:
+        team.kickoff({"topic": "cats"})
+    accounts = run.manager.accounts()
+    assert set(accounts) == set(expected)
+    assert sum(account.consumed for account in accounts.values()) == server.billed_tokens
+    assert accounts["Senior {topic} Analyst"].consumed > 0
+
+
+def test_a_star_in_budgets_of_code_is_a_star(agent: Make, crew: Make) -> None:
+    """Only files and `register_pattern` have patterns."""
+    team = crew(agent("Writer*"), agent("Writers"))
+    with pytest.warns(UserWarning, match="No contract for 'Writers'"):
+        run = govern_crew(team, budgets={"Writer*": {"max_tokens": 10}})
+    assert terms(run.manager) == {"Writer*": 10}
+
+
+def test_the_environment_of_a_crew(
+    agent: Make, crew: Make, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names the file and the settings where code names neither; a manager of code stays."""
+    path = tmp_path / "budget.toml"
+    path.write_text("scope = 'file'\n[agents.Writer]\nmax_tokens = 5\n", encoding="utf-8")
+    team = crew(agent("Writer"))
+    monkeypatch.setenv("TBCONTRACTS_SCOPE", "deployed")
+    run = govern_crew(team, budgets={"Writer": {"max_tokens": 6}})
+    assert run.manager.scope_name == "deployed"
+    assert terms(run.manager) == {"Writer": 6}
+    monkeypatch.setenv("TBCONTRACTS_CONFIG", str(path))
+    run = govern_crew(team)
+    assert run.manager.scope_name == "deployed"
+    assert terms(run.manager) == {"Writer": 5}
+    mine = BudgetManager()
+    mine.register_agent("Writer", max_tokens=7)
+    assert govern_crew(team, mine).manager is mine
+    assert terms(mine) == {"Writer": 7}
+    assert mine.scope_name == "default"
+
+
+def test_files_annotations_and_blocks_have_the_same_keys() -> None:
+    """A contract's fields, wherever it is written down."""
+    from tbcontracts.config import AgentTable
+    from tbcontracts_crewai.config import _FIELDS
+    from tbcontracts_langgraph import budget
+
+    values = {
+        "priority": 2,
+        "max_tokens": 100,
+        "min_reserve": 5,
+        "confidence_threshold": 0.5,
+        "max_output_tokens": 50,
+        "on_exceeded": "end",
+        "confidence_key": "answer.confidence",
+    }
+    assert set(AgentTable.model_fields) == set(values)
+    assert set(_FIELDS) == set(values)
+    assert set(budget(**values)["tbcontracts"]) == set(values)
+    for key, value in values.items():
+        assert getattr(AgentTable.model_validate({key: value}).contract("a"), key) == value
+    with pytest.raises(TypeError, match="no field 'agents_max'"):
+        budget(max_tokens=1, agents_max=2)

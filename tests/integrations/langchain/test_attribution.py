@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from tbcontracts import BudgetManager
 from tbcontracts.testing import Answer, FakeOpenAI, ScriptedRequest, ToolCall
 from tbcontracts_langchain import BudgetCallbackHandler, budget_callbacks
-from tbcontracts_langchain.attribution import AgentPaths
+from tbcontracts_langchain.attribution import AgentPaths, agent_in_path
 from tbcontracts_langgraph import budget, govern_graph
 
 
@@ -441,3 +441,57 @@ def test_handlers_with_other_mappings_are_others() -> None:
     assert one == BudgetCallbackHandler(manager, agents={"a": "x", "*": "y"})
     assert one != BudgetCallbackHandler(manager, agents={"*": "y", "a": "x"})
     assert one != BudgetCallbackHandler(manager)
+
+
+@pytest.mark.parametrize(
+    ("path", "agent"),
+    [
+        (("research_1",), "research_1"),
+        (("team", "research_1", "model"), "research_1"),
+        (("research_team", "research_1"), "research_1"),
+        (("team", "special"), "special"),
+        (("writer", "research_1"), "writer"),
+        (("other", "deeper", "model"), "other"),
+        (("eu", "x"), "eu/x"),
+        ((), None),
+    ],
+)
+@pytest.mark.parametrize("seen", [False, True])
+def test_names_in_a_path_come_before_patterns(
+    path: tuple[str, ...], agent: str | None, seen: bool
+) -> None:
+    """Then the most specific pattern; `*` is the outermost node, whoever was seen before."""
+    manager = manager_for("writer")
+    manager.register_agent("special", max_tokens=1)
+    manager.register_pattern("*", max_tokens=10)
+    manager.register_pattern("research_*", max_tokens=10)
+    manager.register_pattern("eu/*", max_tokens=10)
+    if seen:
+        for name in ("model", "deeper", "team", "research_team"):
+            manager.record_usage(name, 1)
+    assert agent_in_path(path, manager) == agent
+
+
+def test_patterns_are_found_in_the_order_of_names(server: FakeOpenAI) -> None:
+    """Annotation, current agent, path: each may be found by pattern."""
+    model = chat(server)
+    manager = manager_for("writer")
+    manager.register_pattern("p_*", max_tokens=10_000)
+
+    def acts(state: State) -> dict[str, list[str]]:
+        with manager.acting_as("p_acting"):
+            return {"notes": [ask(model, "p_acting")]}
+
+    builder = StateGraph(State)
+    builder.add_node("writer", asks(model, "p_annotated"), metadata=budget("p_annotated"))
+    builder.add_node("p_path", asks(model, "p_path"))
+    builder.add_node("acts", acts)
+    builder.add_node("nobody", asks(model, "nobody"))
+    for one, other in zip(
+        (START, "writer", "p_path", "acts"), ("writer", "p_path", "acts", "nobody"), strict=True
+    ):
+        builder.add_edge(one, other)
+    with pytest.warns(UserWarning, match="'nobody' has no contract"):
+        run(builder.compile(), manager)
+    assert consumed(manager) == by_system(server)
+    assert manager.accounts()["nobody"].contract is None

@@ -32,7 +32,7 @@ from tbcontracts.errors import ConfigurationError
 from tbcontracts.testing import Answer
 from tbcontracts_langchain import budget_callbacks
 from tbcontracts_langchain.context import LOSES_CONTEXT
-from tbcontracts_langgraph import budget, budgeted, govern_graph
+from tbcontracts_langgraph import budget, budgeted, govern_graph, manager_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:On Python 3.10:UserWarning")
 
@@ -456,6 +456,35 @@ def test_a_score_closes_the_gate_after_the_node(world: Any, source: Any, kind: s
     asyncio.run(app.ainvoke({"notes": [], "answer": None}))
     with pytest.raises(ConfidenceGateError):
         asyncio.run(app.ainvoke({"notes": [], "answer": None}))
+    assert len(world.server.log) == 1
+
+
+@pytest.mark.parametrize("place", ["annotation", "file", "pattern"])
+def test_a_contract_may_name_the_score(world: Any, place: str) -> None:
+    """As plain data, in the annotation of a node or in a file; no wrapper is needed."""
+
+    class Scored(State):
+        answer: Any
+
+    def node(state: Scored) -> dict[str, Any]:
+        world.model.invoke("hello")
+        return {"notes": ["done"], "answer": {"confidence": 0.9}}
+
+    terms: dict[str, Any] = {
+        "max_tokens": 9_000,
+        "confidence_threshold": 0.8,
+        "confidence_key": "answer.confidence",
+    }
+    annotated = budget(**terms) if place == "annotation" else None
+    name = "age*" if place == "pattern" else "agent"
+    builder = StateGraph(Scored)
+    builder.add_node("agent", node, metadata=annotated)
+    builder.add_edge(START, "agent")
+    app = govern_graph(builder, {"agents": {} if annotated else {name: terms}})
+    app.invoke({"notes": []})
+    assert manager_of(app).accounts()["agent"].confidence == 0.9
+    with pytest.raises(ConfidenceGateError):
+        app.invoke({"notes": []})
     assert len(world.server.log) == 1
 
 

@@ -591,6 +591,80 @@ def test_a_misspelt_contract_in_a_file_is_warned_of(server: FakeOpenAI) -> None:
         govern_graph(builder, {"agents": {"reserch": {"max_tokens": 9}}})
 
 
+def test_patterns_open_every_node_that_matches(server: FakeOpenAI) -> None:
+    """Before the first call, in subgraphs too: the nodes that will be asked for, and no others."""
+    model = chat(server)
+    team = StateGraph(State)
+    team.add_node("research_eu", asks(model, "research_eu"))
+    team.add_edge(START, "research_eu")
+    builder = StateGraph(State)
+    builder.add_node("research_us", asks(model, "research_us"))
+    builder.add_node("team", team.compile())
+    builder.add_node("writer", asks(model, "writer"))
+    builder.add_edge(START, "research_us")
+    builder.add_edge("research_us", "team")
+    builder.add_edge("team", "writer")
+    agents = {"research_*": {"max_tokens": 500}, "writer": {"priority": 2, "max_tokens": 10}}
+    app = govern_graph(builder, {"unattributed": "deny", "agents": agents})
+    manager = manager_of(app)
+    assert {n: one["allocated"] for n, one in manager.report().items()} == {
+        "research_us": 500,
+        "research_eu": 500,
+        "writer": 10,
+    }
+    app.invoke({"notes": []})
+    assert consumed(manager) == by_system(server)
+    assert manager.accounts()["writer"].allocated > 10  # lent by both
+
+
+def test_a_pattern_for_everything_means_the_outermost_node() -> None:
+    """`*` gives each node one contract, and what an agent does inside it is the node's."""
+    with FakeOpenAI() as server:
+        agent = create_agent(chat(server), tools=[], system_prompt="research")
+        builder = StateGraph(State)
+        builder.add_node("research", RunnableLambda(lambda _: {"notes": []}) | agent_node(agent))
+        builder.add_node("other", asks(chat(server), "other"))
+        builder.add_edge(START, "research")
+        builder.add_edge("research", "other")
+        app = govern_graph(builder, {"agents": {"*": {"max_tokens": 5_000}}})
+        app.invoke({"notes": []})
+        assert consumed(manager_of(app)) == by_system(server)
+        assert set(by_system(server)) == {"research", "other"}
+
+
+def agent_node(agent: Any) -> Any:
+    """Return a step that runs an agent of LangChain, and gives nothing on."""
+
+    def run(state: State, config: RunnableConfig) -> dict[str, list[str]]:
+        agent.invoke({"messages": [HumanMessage("Do your part.")]}, config)
+        return {"notes": []}
+
+    return RunnableLambda(run)
+
+
+def test_the_file_of_a_graph_may_be_named_outside(
+    server: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`TBCONTRACTS_CONFIG` and the settings beside it, where code names neither."""
+    path = tmp_path / "budget.yaml"
+    path.write_text("scope: file\nagents: {plain: {max_tokens: 5}}\n", encoding="utf-8")
+    builder = two_nodes(server, priority=3, max_tokens=9_000)
+    with pytest.raises(ConfigurationError, match="TBCONTRACTS_CONFIG"):
+        govern_graph(builder)
+    monkeypatch.setenv("TBCONTRACTS_CONFIG", str(path))
+    monkeypatch.setenv("TBCONTRACTS_SCOPE", "deployed")
+    manager = manager_of(govern_graph(builder))
+    assert manager.scope_name == "deployed"
+    assert manager.contracts["plain"].max_tokens == 5
+
+
+def test_a_misspelt_pattern_in_a_file_is_warned_of(server: FakeOpenAI) -> None:
+    """A pattern that no node matches, where a node has nearly its literal part for a name."""
+    builder = two_nodes(server, priority=3, max_tokens=9_000)
+    with pytest.warns(UserWarning, match=r"'reserch\*' is for no node of the graph; there is 'res"):
+        govern_graph(builder, {"agents": {"reserch*": {"max_tokens": 9}}})
+
+
 def test_with_config_and_callers_callbacks_add_to_the_governed_graph(server: FakeOpenAI) -> None:
     """Configuring the app further keeps it governed; the caller's own callbacks hear too."""
     heard: list[str] = []

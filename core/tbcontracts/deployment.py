@@ -1,0 +1,77 @@
+"""What counts where a manager is made for a user: code, then the environment, then the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from tbcontracts import env
+from tbcontracts.config import Configuration, Problem, examine, load, wrong
+from tbcontracts.config_sources import Source
+from tbcontracts.errors import ConfigurationError
+
+T = TypeVar("T")
+
+
+def load_any(source: Source | None) -> Configuration:
+    """Read a contract file; where none is given, the one that the environment names.
+
+    Raises:
+        ConfigurationError: There is none, or it is wrong as for `load`.
+    """
+    if source is None:
+        source = env.value_of(env.CONFIG)
+    if source is None:
+        msg = f"No contract file was given, and {env.CONFIG.name} names none."
+        raise ConfigurationError(msg, remedy='What helps: from_config("budget.toml").')
+    return load(source)
+
+
+def make(manager: Callable[..., T], settings: Mapping[str, Any], changes: Mapping[str, Any]) -> T:
+    """Return a manager: arguments in code first, then the environment, then a file's settings.
+
+    Raises:
+        ConfigurationError: A setting cannot be; where the environment had a part, it is named.
+    """
+    given = {name: value for name, value in _from_environment().items() if name.key not in changes}
+    said = {str(variable.key): value for variable, value in given.items()}
+    try:
+        return manager(**{**settings, **said, **changes})
+    except ConfigurationError as error:
+        if not given:
+            raise
+        names = ", ".join(variable.name for variable in given)
+        msg = f"{error.message} (The environment says {names}.)"
+        raise ConfigurationError(msg, remedy=error.remedy) from None
+
+
+def _from_environment() -> dict[env.Variable, Any]:
+    """Return the settings that stand in the environment, checked one by one as a file's are.
+
+    Raises:
+        ConfigurationError: One of them cannot be; the text names the variable.
+    """
+    checked: dict[env.Variable, Any] = {}
+    problems: list[Problem] = []
+    for variable, text in env.settings_given().items():
+        key = str(variable.key)
+        value: Any = [_number(part) for part in text.split(",")] if variable.is_list else text
+        found = examine({key: value})
+        if isinstance(found, Configuration):
+            checked[variable] = found.settings[key]
+        else:
+            problems += [
+                problem._replace(place=(variable.name, *problem.place[1:])) for problem in found
+            ]
+    if problems:
+        where = "The environment"
+        raise wrong(where, problems)
+    return checked
+
+
+def _number(text: str) -> float | str:
+    """Return a number that stands in a text; the text where it is none, for the error."""
+    try:
+        return float(text)
+    except ValueError:
+        return text.strip()

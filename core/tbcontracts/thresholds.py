@@ -1,0 +1,175 @@
+"""Warnings before the end: told once, when an agent has used a given share of its budget.
+
+The share is `consumed / allocated`: what was really used, of what the agent has now. Holds do not
+count, because most of what they set aside comes back. It works from journal entries, on the thread
+of the listeners: it can neither break nor delay a call.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tbcontracts.events import JournalEntry
+
+MARGIN = 0.05
+"""How far below a threshold an agent must come before passing it again is news."""
+_ACCOUNTS_MAX = 20_000
+_MICRO = 1_000_000
+_log = logging.getLogger("tbcontracts")
+
+
+class ThresholdPassed(NamedTuple):
+    """An agent has used a share of its budget that was to be told."""
+
+    scope: str
+    agent: str
+    threshold: float
+    """The share that was passed, of those in `warn_at`."""
+    consumed: int
+    """What it used, in the manager's unit."""
+    allocated: int
+    """What it has in all, with what it borrowed and without what it lent."""
+    unit: str
+    """The manager's unit."""
+
+    @property
+    def share(self) -> float:
+        """How much of its budget it used; infinite where it has none."""
+        return _share(self.consumed, self.allocated)
+
+    def __str__(self) -> str:
+        """Return it as a sentence, for logs and messages."""
+        part = "" if self.allocated == 0 else f" ({self.share:.0%})"
+        of = _of(self.consumed, self.allocated, self.unit)
+        return (
+            f"Agent {self.agent!r} has used {of}{part} in scope {self.scope!r}: it passed "
+            f"{self.threshold:.0%}."
+        )
+
+
+class _Watched:
+    """What is known of an account, from the last entry that spoke of it."""
+
+    __slots__ = ("allocated", "consumed", "finished", "passed")
+
+    def __init__(self) -> None:
+        self.allocated = 0
+        self.consumed = 0
+        self.passed = 0  # how many thresholds, of the lowest first
+        self.finished = False
+
+
+class Thresholds:
+    """A listener that tells of thresholds which were passed.
+
+    Args:
+        at: The shares, lowest first.
+        is_limited: Says of scope and agent whether a contract limits it.
+        unit: What the amounts are counted in.
+    """
+
+    def __init__(
+        self, at: tuple[float, ...], is_limited: Callable[[str, str], bool], unit: str
+    ) -> None:
+        self._at = at
+        self._is_limited = is_limited
+        self._unit = unit
+        self._watched: OrderedDict[tuple[str, str], _Watched] = OrderedDict()
+        self._told: tuple[Callable[[ThresholdPassed], object], ...] = ()
+        self._lock = threading.RLock()  # a finalizer may come back here on the same thread
+
+    def add(self, function: Callable[[ThresholdPassed], object]) -> Callable[[], None]:
+        """Have a function told, too; returns one that takes it away again.
+
+        Raises:
+            TypeError: It cannot be called.
+        """
+        if not callable(function):
+            msg = f"on_threshold takes a function, not {type(function).__name__}."
+            raise TypeError(msg)
+        with self._lock:
+            self._told = (*self._told, function)
+
+        def remove() -> None:
+            with self._lock:
+                kept = list(self._told)
+                if function in kept:
+                    kept.remove(function)
+                self._told = tuple(kept)
+
+        return remove
+
+    def __call__(self, scope: str, entry: JournalEntry) -> None:
+        """Look at an entry: at its agent, and at those who gave to it."""
+        if entry.agent is None:
+            return
+        for donor, amount in entry.moves:
+            lender = self._watched.get((scope, donor)) if donor is not None else None
+            if donor is not None and lender is not None:
+                lender.allocated -= amount
+                self._look(scope, donor, lender)
+        if not self._is_limited(scope, entry.agent):
+            return
+        account = self._account(scope, entry.agent)
+        account.allocated, account.consumed = entry.allocated, entry.consumed
+        if entry.kind in ("finished", "topped_up", "contract_changed"):
+            # A finished agent has what it used and no more, which is no news.
+            account.finished = entry.kind == "finished"
+        self._look(scope, entry.agent, account)
+
+    def _account(self, scope: str, agent: str) -> _Watched:
+        """Return what is known of an account; of too many the longest untouched is forgotten."""
+        account = self._watched.setdefault((scope, agent), _Watched())
+        self._watched.move_to_end((scope, agent))
+        while len(self._watched) > _ACCOUNTS_MAX:
+            self._watched.popitem(last=False)
+        return account
+
+    def _look(self, scope: str, agent: str, account: _Watched) -> None:
+        """Tell each threshold that was passed; forget those that it is clearly below again."""
+        if account.finished:
+            return
+        share = _share(account.consumed, account.allocated)
+        while account.passed and share < self._at[account.passed - 1] - MARGIN:
+            account.passed -= 1
+        while account.passed < len(self._at) and share >= self._at[account.passed]:
+            threshold = self._at[account.passed]
+            account.passed += 1
+            self._tell(
+                ThresholdPassed(
+                    scope, agent, threshold, account.consumed, account.allocated, self._unit
+                )
+            )
+
+    def _tell(self, passed: ThresholdPassed) -> None:
+        """Write it to the log, and call each function; one that fails stops no other."""
+        _log.warning("%s", passed)
+        for function in self._told:
+            _tell_one(function, passed)
+
+
+def _tell_one(function: Callable[[ThresholdPassed], object], passed: ThresholdPassed) -> None:
+    """Tell one function; one that fails stops no other."""
+    try:
+        function(passed)
+    except Exception:
+        _log.exception("What was to be told of a threshold failed.")
+
+
+def _share(consumed: int, allocated: int) -> float:
+    """Return how much of a budget was used."""
+    if allocated > 0:
+        return consumed / allocated
+    return math.inf if consumed > 0 else 0.0
+
+
+def _of(consumed: int, allocated: int, unit: str) -> str:
+    """Return how much of how much, in words."""
+    if unit == "usd":
+        return f"${consumed / _MICRO:,.2f} of ${allocated / _MICRO:,.2f}"
+    return f"{consumed:,} of {allocated:,} {unit}"

@@ -1,0 +1,199 @@
+"""Thresholds: told once for each agent and scope, after the fact, and again only after a change."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tbcontracts import BudgetExceededError, BudgetManager
+from tbcontracts.errors import ConfigurationError
+from tbcontracts.events import JournalEntry
+from tbcontracts.sizing import CallShape
+from tbcontracts.thresholds import _ACCOUNTS_MAX, ThresholdPassed, Thresholds
+from tbcontracts.tokens import RequestSize
+
+Told = list[tuple[str, str, float]]
+
+
+def watched(**settings: Any) -> tuple[BudgetManager, Told]:
+    """Return a manager with two agents, and what is told of them."""
+    told: Told = []
+    manager = BudgetManager(**{"warn_at": [0.8, 0.95], **settings})
+    manager.register_agent("writer", priority=2, max_tokens=1_000, min_reserve=0)
+    manager.register_agent("donor", max_tokens=1_000, min_reserve=0)
+    manager.on_threshold(lambda passed: told.append((passed.scope, passed.agent, passed.threshold)))
+    return manager, told
+
+
+def heard(manager: BudgetManager, told: Told) -> Told:
+    """Return what was told since the last time."""
+    assert manager.flush_listeners(10)
+    new = list(told)
+    told.clear()
+    return new
+
+
+def test_each_is_told_once_for_agent_and_scope(caplog: pytest.LogCaptureFixture) -> None:
+    """By the log too; holds do not count, only what was used."""
+    manager, told = watched()
+    with caplog.at_level(logging.WARNING, "tbcontracts"):
+        with manager.reserve("writer", 1_000) as hold:
+            assert heard(manager, told) == []
+            hold.settle(799)
+        assert heard(manager, told) == []
+        manager.record_usage("writer", 1)
+        assert heard(manager, told) == [("default", "writer", 0.8)]
+        manager.record_usage("writer", 100)
+        assert heard(manager, told) == []
+    assert [record.getMessage() for record in caplog.records] == [
+        "Agent 'writer' has used 800 of 1,000 tokens (80%) in scope 'default': it passed 80%."
+    ]
+    manager.scope("other").record_usage("writer", 990)
+    assert heard(manager, told) == [("other", "writer", 0.8), ("other", "writer", 0.95)]
+    manager.record_usage("donor", 999)
+    assert heard(manager, told) == [("default", "donor", 0.8), ("default", "donor", 0.95)]
+
+
+def test_one_who_lends_passes_too() -> None:
+    """A donor that used little of much has used much of what is left."""
+    manager, told = watched()
+    manager.record_usage("donor", 500)
+    manager.reserve("writer", 1_400).settle(10)
+    assert heard(manager, told) == [("default", "donor", 0.8)]
+
+
+def test_it_is_told_again_after_a_clear_change_only() -> None:
+    """A top-up that brings the agent 5 points below; one that brings it just below is no news."""
+    manager, told = watched(warn_at=[0.8])
+    manager.record_usage("writer", 800)
+    assert len(heard(manager, told)) == 1
+    manager.top_up("writer", 50)  # 76 %
+    manager.record_usage("writer", 100)
+    assert heard(manager, told) == []
+    manager.top_up("writer", 950)  # 45 %
+    assert heard(manager, told) == []
+    manager.record_usage("writer", 750)
+    assert heard(manager, told) == [("default", "writer", 0.8)]
+    manager.reserve("writer", 1_300).void()  # 55 %, with what the donor lent
+    manager.record_usage("writer", 900)
+    assert heard(manager, told) == [("default", "writer", 0.8)]
+
+
+def test_an_agent_that_finished_is_no_news() -> None:
+    """It has what it used and no more; a top-up makes it one to watch again."""
+    manager, told = watched()
+    manager.record_usage("writer", 100)
+    manager.finish("writer")
+    assert heard(manager, told) == []
+    manager.top_up("writer", 10)
+    assert heard(manager, told) == [("default", "writer", 0.8)]
+
+
+def test_names_without_a_contract_have_no_share() -> None:
+    """They are tracked without a limit; an agent with no budget at all passes by any use."""
+    manager, told = watched()
+    manager.register_agent("broke", priority=4095, max_tokens=0)
+    books = manager.scope("x")
+    books.reserve("donor", 1_000)
+    books.reserve("writer", 1_000)
+    with pytest.raises(BudgetExceededError):
+        books.record_usage("broke", 5)
+    assert heard(manager, told) == [("x", "broke", 0.8), ("x", "broke", 0.95)]
+    with pytest.warns(UserWarning, match="'nobody' has no contract"):
+        manager.begin_call("nobody", CallShape(RequestSize(1, 1))).hold.settle(50)
+    assert heard(manager, told) == []
+
+
+def test_one_that_fails_or_hangs_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Others are told all the same, outside every lock, and calls go on meanwhile."""
+    manager, told = watched(warn_at=[0.5])
+    go_on, begun = threading.Event(), threading.Event()
+
+    def fails(passed: ThresholdPassed) -> None:
+        raise RuntimeError
+
+    def hangs(passed: ThresholdPassed) -> None:
+        begun.set()
+        go_on.wait(10)
+        told.append(("asked", passed.agent, manager.remaining(passed.agent)))
+
+    manager.on_threshold(fails)
+    remove = manager.on_threshold(hangs)
+    manager.record_usage("writer", 500)
+    assert begun.wait(10)
+    manager.record_usage("writer", 100)
+    go_on.set()
+    assert heard(manager, told) == [("default", "writer", 0.5), ("asked", "writer", 400)]
+    assert "What was to be told of a threshold failed." in caplog.text
+    remove()
+    remove()
+    manager.record_usage("donor", 500)
+    assert heard(manager, told) == [("default", "donor", 0.5)]
+
+
+def test_each_process_warns_of_what_it_did_itself(tmp_path: Path) -> None:
+    """On shared books: at the first entry of its own that shows it, and once."""
+    url = f"sqlite:///{tmp_path / 'books.db'}"
+    (one, of_one), (other, of_other) = watched(store=url), watched(store=url)
+    one.record_usage("writer", 850)
+    assert heard(one, of_one) == [("default", "writer", 0.8)]
+    assert heard(other, of_other) == []
+    other.record_usage("writer", 10)
+    other.record_usage("writer", 10)
+    assert heard(other, of_other) == [("default", "writer", 0.8)]
+    assert heard(one, of_one) == []
+
+
+def test_many_scopes_are_forgotten() -> None:
+    """What is remembered is bounded, however many runs a process serves."""
+    told: list[ThresholdPassed] = []
+    thresholds = Thresholds((0.5,), lambda scope, agent: True, "tokens")
+    thresholds.add(told.append)
+    for number in range(_ACCOUNTS_MAX + 10):
+        entry = JournalEntry(1, 0.0, "charged", "a", 6, None, (), 10, 6, 0, 0, {})
+        thresholds(f"run {number}", entry)
+    assert len(thresholds._watched) == _ACCOUNTS_MAX
+    assert len(told) == _ACCOUNTS_MAX + 10
+
+
+def test_thresholds_keep_no_manager_alive() -> None:
+    """They know the manager's contracts, and the manager knows them; nothing else does."""
+    manager, told = watched()
+    manager.record_usage("writer", 900)
+    assert heard(manager, told)
+    engine = weakref.ref(manager._engine)
+    del manager
+    gc.collect()
+    assert engine() is None
+
+
+@pytest.mark.parametrize(
+    "warn_at", [0.8, "80 %", [0], [1.1], [-0.5], [math.nan], [True], ["0.8"], [None], {0.8}]
+)
+def test_wrong_shares_are_told(warn_at: Any) -> None:
+    """Shares above 0 and up to 1, in a list."""
+    with pytest.raises(ConfigurationError, match="warn_at must"):
+        BudgetManager(warn_at=warn_at)
+
+
+def test_settings_and_words() -> None:
+    """Lowest first, each once; from a file too; dollars are written as dollars."""
+    assert BudgetManager(warn_at=(0.9, 0.5, 0.9)).settings.warn_at == (0.5, 0.9)
+    assert BudgetManager.from_config({"warn_at": [1, 0.5]}).settings.warn_at == (0.5, 1.0)
+    with pytest.raises(ConfigurationError, match="warn_at: warn_at must hold shares"):
+        BudgetManager.from_config({"warn_at": [80]})
+    with pytest.raises(ConfigurationError, match="no thresholds to tell of"):
+        BudgetManager().on_threshold(print)
+    with pytest.raises(TypeError, match="takes a function, not int"):
+        BudgetManager(warn_at=[0.5]).on_threshold(5)  # type: ignore[arg-type]
+    dollars = ThresholdPassed("s", "a", 0.8, 1_250_000, 1_500_000, "usd")
+    assert "has used $1.25 of $1.50 (83%) in scope 's'" in str(dollars)
+    assert ThresholdPassed("s", "a", 0.8, 5, 0, "tokens").share == math.inf
+    assert "used 5 of 0 tokens in scope" in str(ThresholdPassed("s", "a", 0.8, 5, 0, "tokens"))
