@@ -12,6 +12,8 @@ from tbcontracts.report.view import Balance, Flow, ReportView
 from tbcontracts.report.words import Amounts, clock, dollars, moment, plural, share
 
 ROWS_MAX = 200
+_LONG = 10
+"""From so many letters on a number is written smaller, so that it stays on one line."""
 
 
 def section(key: str, title: str, *parts: object) -> Markup:
@@ -59,7 +61,8 @@ def summary(view: ReportView, amounts: Amounts) -> Markup:
 
 
 def _tile(term: str, value: str, note: str) -> Markup:
-    number = element("dd", value, class_="value")
+    kind = "value" if len(value) < _LONG else "value long"
+    number = element("dd", value, class_=kind)
     return element("div", element("dt", term), number, element("dd", note, class_="note"))
 
 

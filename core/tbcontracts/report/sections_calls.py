@@ -30,7 +30,8 @@ def refusals(view: ReportView, amounts: Amounts) -> Markup:
     parts: list[Markup | None] = [
         said(
             "Calls are numbered in the order in which they asked for budget. A refused call was "
-            "not sent, and moved nothing. Open one to see the books at that moment.",
+            "not sent, and moved nothing. Open one to see the books at that moment: nobody gives from "
+            "its reserve, nor to an agent of lower priority.",
             _numbering(view),
             kind="quiet",
         ),
@@ -147,7 +148,7 @@ def _books(denial: Denial, amounts: Amounts) -> Markup:
 
 
 def _then_row(one: AccountThen, amounts: Amounts, asked_others: bool) -> list[object]:
-    words: object = why_in_words(one, amounts) if asked_others else "was not asked"
+    words: object = why_in_words(one) if asked_others else "was not asked"
     gives = amounts.short(one.could_give) if asked_others else None
     if one.why == "self":
         words, gives = element("strong", "asked for this call"), None

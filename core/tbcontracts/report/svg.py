@@ -16,7 +16,7 @@ from tbcontracts.report.words import Amounts, clock
 
 BARS_MAX = 40
 ENDS_MAX = 10
-_NAME_MAX = 24
+_NAME_MAX = 20
 _ROW, _BAR = 46, 16
 _CHART, _LANE = 150, 34
 LANE_TITLES = {

@@ -163,17 +163,17 @@ def help_for(denial: Denial, amounts: Amounts) -> str:
     return known.get(denial.code, "the page of errors in the documentation lists every code.")
 
 
-def why_in_words(one: AccountThen, amounts: Amounts) -> str:
+def why_in_words(one: AccountThen) -> str:
     """Return why an account could give what it could."""
     if one.why == "reserve" and one.reserve is not None and one.remaining is not None:
         if one.remaining <= 0:
             return "had nothing left"
-        return f"keeps its reserve of {amounts.short(one.reserve)}"
+        return "keeps its reserve"
     return {
         "self": "asked",
-        "gives": f"had more than its reserve of {amounts.short(one.reserve)}",
-        "uphill": "has a higher priority: budget never flows uphill",
-        "finished": "had finished; what it had left went to the pool",
-        "no_contract": "has no contract, and so no budget to give",
-        "unknown": "not known: the journal was cut",
+        "gives": "all above its reserve",
+        "uphill": "has a higher priority",
+        "finished": "had finished",
+        "no_contract": "has no contract",
+        "unknown": "the journal was cut",
     }.get(one.why, "had nothing left")
