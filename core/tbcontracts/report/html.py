@@ -105,7 +105,8 @@ def _in_words(view: ReportView, amounts: Amounts) -> str:
     budgeted = sum(one.consumed for one in view.accounts if one.contract is not None)
     total = view.statement.total
     text = f"{plural(len(view.accounts), 'agent')} consumed {amounts.full(view.consumed)}"
-    text += f". The budget is {amounts.full(total)}; {share(budgeted, total)} of it is used."
+    used = share(budgeted, total).replace(" %", "\N{NO-BREAK SPACE}%")
+    text += f". The budget is {amounts.full(total)}; {used} of it is used."
     if not view.refused:
         return f"{text} No call was refused."
     was = "was" if view.refused == 1 else "were"

@@ -30,8 +30,8 @@ def refusals(view: ReportView, amounts: Amounts) -> Markup:
     parts: list[Markup | None] = [
         said(
             "Calls are numbered in the order in which they asked for budget. A refused call was "
-            "not sent, and moved nothing. Open one to see the books at that moment: nobody gives from "
-            "its reserve, nor to an agent of lower priority.",
+            "not sent, and moved nothing. Open one to see the books at that moment: nobody gives "
+            "from its reserve, nor to an agent of lower priority.",
             _numbering(view),
             kind="quiet",
         ),
