@@ -46,8 +46,7 @@ def write_report(
     Example:
         `write_report(manager, "report.html")`
     """
-    target = _checked(path, replace=replace)
-    return _put(target, report_page(source, scope=scope, unit=unit))
+    return put_page(report_page(source, scope=scope, unit=unit), path, replace=replace)
 
 
 async def awrite_report(
@@ -59,8 +58,8 @@ async def awrite_report(
     replace: bool = False,
 ) -> Path:
     """Write the report page without blocking on the store; see `write_report`."""
-    target = _checked(path, replace=replace)
-    return _put(target, await areport_page(source, scope=scope, unit=unit))
+    text = await areport_page(source, scope=scope, unit=unit)
+    return put_page(text, path, replace=replace)
 
 
 def report_page(source: Source, *, scope: str | None = None, unit: str | None = None) -> str:
@@ -121,11 +120,16 @@ def _checked(path: str | os.PathLike[str], *, replace: bool) -> Path:
             if is_report(file.read(_BEGINNING)):
                 return target
     msg = f"{str(target)!r} is there already, and is no report; it was left as it is."
-    raise ConfigurationError(msg, remedy="What helps: another path, or replace=True.")
+    raise ConfigurationError(msg, remedy="What helps: another path, replace=True, or --replace.")
 
 
-def _put(target: Path, text: str) -> Path:
-    """Write a file that others only ever see whole."""
+def put_page(text: str, path: str | os.PathLike[str], *, replace: bool = False) -> Path:
+    """Write a page as a file that others only ever see whole; see `write_report`.
+
+    Raises:
+        ConfigurationError: A file that is no report would be lost.
+    """
+    target = _checked(path, replace=replace)
     beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         beside.write_text(text, encoding="utf-8")
