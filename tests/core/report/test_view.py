@@ -211,6 +211,7 @@ def check_sums(view: ReportView, history: History) -> None:
         agent = row.account.agent
         came = added[agent] + row.received
         assert row.account.allocated == came - row.given - row.returned
+    assert all(flow.donor != flow.taker for flow in view.flows)
     to_pool = sum(flow.amount for flow in view.flows if flow.taker is None)
     from_pool = sum(flow.amount for flow in view.flows if flow.donor is None)
     assert history.statement.pool == added[None] + to_pool - from_pool
@@ -285,6 +286,9 @@ def test_terms_that_changed_after_the_cut_are_not_told_before_it() -> None:
     before, after = seen(history, cut=3).denials
     then = {one.agent: (one.priority, one.reserve, one.why) for one in before.books.others}
     assert then["helper"] == (None, None, "unknown")
+    gifts = {one.agent: one.could_give for one in before.books.others}
+    assert gifts["helper"] is None
+    assert before.books.could_give is None
     then = {one.agent: (one.priority, one.reserve, one.why) for one in after.books.others}
     assert then["helper"] == (2, 10, "gives")
 
