@@ -11,7 +11,7 @@ import hashlib
 from functools import cache
 from importlib.resources import files
 
-from tbcontracts.report import sections, sections_calls, svg
+from tbcontracts.report import sections, sections_calls, sections_costs, svg
 from tbcontracts.report.markup import Markup, element, joined
 from tbcontracts.report.view import ReportView
 from tbcontracts.report.words import Amounts, moment, plural, share
@@ -57,7 +57,7 @@ def page(view: ReportView) -> str:
         sections.timeline(view, amounts),
         sections.flows(view, amounts),
         sections_calls.refusals(view, amounts),
-        sections.costs(view, amounts),
+        sections_costs.costs(view, amounts),
         sections_calls.calls(view, amounts),
         sections_calls.journal(view, amounts),
         _words(),

@@ -17,6 +17,7 @@ from tbcontracts.errors import StoreError
 from tbcontracts.events import JournalEntry
 from tbcontracts.manager import BudgetManager
 from tbcontracts.report.replay import Line, Replay
+from tbcontracts.report.view import unit_of
 
 LAST_EVENTS = 8
 Read = Callable[[int], tuple[Statement, Sequence[JournalEntry]]]
@@ -56,7 +57,6 @@ class LiveBooks:
     Args:
         scope: The name of the books.
         statement: The books as they are.
-        unit: What amounts are.
         warn_at: Shares of an agent's budget, from 0 to 1, whose passing is told.
 
     Raises:
@@ -64,16 +64,9 @@ class LiveBooks:
         ValueError: A threshold is not between 0 and 1.
     """
 
-    def __init__(
-        self,
-        scope: str,
-        statement: Statement,
-        *,
-        unit: str = "tokens",
-        warn_at: Iterable[float] = (),
-    ) -> None:
+    def __init__(self, scope: str, statement: Statement, *, warn_at: Iterable[float] = ()) -> None:
         self.scope = scope
-        self.unit = unit
+        self.unit = unit_of(statement)
         self.warn_at = tuple(sorted({check_score(one, "warn_at") for one in warn_at}))
         self._lock = threading.RLock()  # one thread hears, another one draws
         self._warnings: list[Crossed] = []
@@ -234,7 +227,7 @@ def live_view(
     from tbcontracts.report.displays import display_for
 
     scope = manager.scope_name
-    books = LiveBooks(scope, manager.statement(), unit=manager.settings.unit, warn_at=warn_at)
+    books = LiveBooks(scope, manager.statement(), warn_at=warn_at)
     began_at = books.seq
     display = display_for(file or sys.stderr)
 

@@ -58,6 +58,11 @@ class Denial(NamedTuple):
         return str(self.entry.facts.get("code", ""))
 
     @property
+    def asked(self) -> int | None:
+        """What it asked for; None where the price of its model was not known."""
+        return None if self.code == "unknown_price" else self.entry.amount
+
+    @property
     def available(self) -> int | None:
         """What could be reached; what the agent is overdrawn by is not counted below 0."""
         found = self.entry.facts.get("available")

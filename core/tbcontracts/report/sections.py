@@ -55,7 +55,7 @@ def summary(view: ReportView, amounts: Amounts) -> Markup:
         ),
         _tile("Overdrawn", amounts.short(overdraft), f"{unit}used beyond what could be covered"),
     ]
-    if view.costs.known or view.costs.unpriced_tokens:
+    if view.costs.known or view.unit == "usd":
         tiles.append(_tile("Cost", _cost(view), _unpriced_note(view)))
     return element("dl", *tiles, class_="tiles")
 
@@ -257,86 +257,3 @@ def flows(view: ReportView, amounts: Amounts) -> Markup:
 def _flow_row(flow: Flow, amounts: Amounts) -> list[object]:
     number = amounts.short(flow.amount)
     return [name_of(flow.donor), name_of(flow.taker), number, f"{flow.times:,}"]
-
-
-def costs(view: ReportView, amounts: Amounts) -> Markup:
-    """Return what it cost, and how sure these numbers are."""
-    found = view.costs
-    parts: list[Markup | None] = [_sure(view, amounts)]
-    if not found.known and not found.unpriced_tokens:
-        parts.append(
-            said("There are no prices on these books, so what the calls cost is not known here.")
-        )
-        return section("costs", "What it cost, and how sure that is", *parts)
-    if found.known:
-        sentence = f"The calls whose price is known cost {dollars(found.cost_micro_usd)}."
-    else:
-        sentence = "No call had a known price: what they cost is unknown."
-    if found.unpriced_tokens:
-        sentence += (
-            f" What {plural(found.unpriced_tokens, 'token')} of other calls cost is unknown, and "
-            "in no sum."
-        )
-    rows = [
-        [
-            line.model or element("em", "model not told"),
-            f"{line.calls:,}",
-            f"{line.tokens:,}",
-            dollars(line.cost_micro_usd) if line.unpriced_calls < line.calls else "unknown",
-            f"{line.unpriced_calls:,}",
-        ]
-        for line in found.models[:ROWS_MAX]
-    ]
-    by_agent = [
-        [
-            name_of(line.agent),
-            "unknown"
-            if not line.cost_micro_usd and line.unpriced_tokens
-            else dollars(line.cost_micro_usd),
-            f"{line.unpriced_tokens:,}",
-        ]
-        for line in found.accounts[:ROWS_MAX]
-    ]
-    parts += [
-        said(sentence),
-        table(
-            "Cost of each agent",
-            ["Agent", "Cost", "Tokens without a price"],
-            by_agent,
-            numbers=(1, 2),
-        ),
-        table(
-            "Cost of each model, of the calls that the journal holds",
-            ["Model", "Calls", "Tokens", "Cost", "Calls without a price"],
-            rows,
-            numbers=range(1, 5),
-        )
-        if rows
-        else None,
-    ]
-    return section("costs", "What it cost, and how sure that is", *parts)
-
-
-def _sure(view: ReportView, amounts: Amounts) -> Markup:
-    """Say which numbers are estimates, and who is overdrawn."""
-    if not view.consumed:
-        sentence = "Nothing was consumed."
-    elif view.unmeasured:
-        sentence = (
-            f"{amounts.full(view.unmeasured)}, {share(view.unmeasured, view.consumed)} of what was "
-            "consumed, are an estimate: the provider did not report them."
-        )
-    else:
-        sentence = "All that was consumed is what the provider reported; none of it is an estimate."
-    over = [account for account in view.accounts if account.overdraft]
-    lines = [
-        element(
-            "li",
-            name_of(account.agent),
-            f" is overdrawn by {amounts.full(account.overdraft)}; its next call is refused until "
-            "that is paid.",
-        )
-        for account in over[:ROWS_MAX]
-    ]
-    listed = element("ul", *lines) if lines else said("Nobody is overdrawn.")
-    return joined(said(sentence), listed)

@@ -98,7 +98,8 @@ def _denial(denial: Denial, amounts: Amounts) -> Markup:
         element(
             "span",
             name_of(entry.agent),
-            f", {amounts.full(entry.amount)}: {code_in_words(denial.code)}",
+            "" if denial.asked is None else f", {amounts.full(denial.asked)}",
+            f": {code_in_words(denial.code)}",
         ),
     )
     facts = element(
@@ -107,7 +108,7 @@ def _denial(denial: Denial, amounts: Amounts) -> Markup:
         _fact("When", clock(entry.at), " UTC"),
         _fact("Journal entry", f"{entry.seq:,}"),
         _fact("Code", element("code", denial.code or "none")),
-        _fact("Asked for", amounts.full(entry.amount)),
+        _fact("Asked for", amounts.full(denial.asked)),
         _fact("Could be reached", amounts.full(denial.available)),
         class_="facts",
     )

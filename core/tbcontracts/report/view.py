@@ -120,7 +120,7 @@ class ReportView(NamedTuple):
 
 
 def view_of(
-    statement: Statement, journal: Iterable[JournalEntry], scope: str, *, unit: str = "tokens"
+    statement: Statement, journal: Iterable[JournalEntry], scope: str, *, unit: str | None = None
 ) -> ReportView:
     """Return the view of a scope.
 
@@ -128,7 +128,8 @@ def view_of(
         statement: The books, read before the journal.
         journal: The entries that are kept, oldest first.
         scope: The name of the books.
-        unit: What amounts are: "tokens", or "usd" for millionths of a dollar.
+        unit: What amounts are, if not what the statement says: "tokens", or "usd" for millionths of
+            a dollar.
     """
     entries = [entry for entry in journal if entry.seq <= statement.seq]
     turn = _Turn(statement, entries)
@@ -138,7 +139,7 @@ def view_of(
     repeats = sum(account.denials for account in statement.accounts) - turn.refusals.seen
     return ReportView(
         scope=scope,
-        unit=unit,
+        unit=unit or unit_of(statement),
         statement=statement,
         whole=whole,
         first_seq=entries[0].seq if entries else statement.seq + 1,
@@ -157,6 +158,11 @@ def view_of(
         entries=tuple(_ends(entries, ENTRIES_EACH_END)),
         costs=costs_of(statement.accounts, entries),
     )
+
+
+def unit_of(statement: Statement) -> str:
+    """Return what the amounts of a statement are; one that does not say is in tokens."""
+    return str(getattr(statement, "unit", "tokens"))
 
 
 class _Ends:

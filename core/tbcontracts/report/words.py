@@ -89,7 +89,7 @@ CODES = {
     "confident": "its work counts as done",
     "unbounded": "no upper bound",
     "unattributed": "no contract",
-    "unpriced": "price not known",
+    "unknown_price": "price not known",
     "uphill": "from a higher priority",
 }
 """Each code of a refusal, in a few words."""
@@ -127,9 +127,9 @@ def reason_of(denial: Denial, amounts: Amounts) -> str:
             "one did not."
         ),
         "unattributed": f"It {asked}. No contract answers for it, and such calls are refused.",
-        "unpriced": (
-            f"It {asked}. The price of its model is not known, and what a call costs must be known "
-            "before it is sent."
+        "unknown_price": (
+            "The price of its model is not known, and what a call may cost must be known before it "
+            "is sent."
         ),
         "uphill": f"It {asked} from an agent of a higher priority; budget never flows uphill.",
     }
@@ -157,7 +157,7 @@ def help_for(denial: Denial, amounts: Amounts) -> str:
         "confident": "a new scope, a higher confidence_threshold, or reset_confidence.",
         "unbounded": "a cap on the answer: max_tokens on the model, or max_output_tokens.",
         "unattributed": 'a contract for this name, or unattributed="track".',
-        "unpriced": "a price for this model.",
+        "unknown_price": "a price for this model.",
         "uphill": "a donor of lower or equal priority, or a top-up.",
     }
     return known.get(denial.code, "the page of errors in the documentation lists every code.")

@@ -24,7 +24,6 @@ def write_report(
     path: str | os.PathLike[str] = "report.html",
     *,
     scope: str | None = None,
-    unit: str | None = None,
     replace: bool = False,
 ) -> Path:
     """Write the report page of a scope: one HTML file that needs nothing else.
@@ -33,7 +32,6 @@ def write_report(
         source: A manager, or a store.
         path: Where to. A report that is there already is replaced.
         scope: The name of the books; a manager's own if it is left out.
-        unit: "tokens" or "usd", where the source is a store; a manager knows it.
         replace: Replace any other file too.
 
     Returns:
@@ -46,7 +44,7 @@ def write_report(
     Example:
         `write_report(manager, "report.html")`
     """
-    return put_page(report_page(source, scope=scope, unit=unit), path, replace=replace)
+    return put_page(report_page(source, scope=scope), path, replace=replace)
 
 
 async def awrite_report(
@@ -54,15 +52,14 @@ async def awrite_report(
     path: str | os.PathLike[str] = "report.html",
     *,
     scope: str | None = None,
-    unit: str | None = None,
     replace: bool = False,
 ) -> Path:
     """Write the report page without blocking on the store; see `write_report`."""
-    text = await areport_page(source, scope=scope, unit=unit)
+    text = await areport_page(source, scope=scope)
     return put_page(text, path, replace=replace)
 
 
-def report_page(source: Source, *, scope: str | None = None, unit: str | None = None) -> str:
+def report_page(source: Source, *, scope: str | None = None) -> str:
     """Return the report page of a scope as HTML; see `write_report`.
 
     Raises:
@@ -72,28 +69,26 @@ def report_page(source: Source, *, scope: str | None = None, unit: str | None = 
     if isinstance(source, BudgetManager):
         manager = source if scope is None else source.scope(scope)
         statement, journal = manager.statement(), manager.journal()
-        return _page(statement, journal, manager.scope_name, unit or manager.settings.unit)
+        return _page(statement, journal, manager.scope_name)
     name = _named(scope)
     # The books first: entries that come between the two are left out, and none is missing.
     found = _there(source.read(name), name)
-    return _page(found, source.journal(name), name, unit)
+    return _page(found, source.journal(name), name)
 
 
-async def areport_page(source: Source, *, scope: str | None = None, unit: str | None = None) -> str:
+async def areport_page(source: Source, *, scope: str | None = None) -> str:
     """Return the report page of a scope without blocking on the store; see `report_page`."""
     if isinstance(source, BudgetManager):
         manager = source if scope is None else source.scope(scope)
         statement, journal = await manager.astatement(), await manager.ajournal()
-        return _page(statement, journal, manager.scope_name, unit or manager.settings.unit)
+        return _page(statement, journal, manager.scope_name)
     name = _named(scope)
     found = _there(await source.aread(name), name)
-    return _page(found, await source.ajournal(name), name, unit)
+    return _page(found, await source.ajournal(name), name)
 
 
-def _page(
-    statement: Statement, journal: tuple[JournalEntry, ...], scope: str, unit: str | None
-) -> str:
-    return page(view_of(statement, journal, scope, unit=unit or "tokens"))
+def _page(statement: Statement, journal: tuple[JournalEntry, ...], scope: str) -> str:
+    return page(view_of(statement, journal, scope))
 
 
 def _named(scope: str | None) -> str:
