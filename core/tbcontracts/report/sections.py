@@ -55,8 +55,13 @@ def summary(view: ReportView, amounts: Amounts) -> Markup:
         ),
         _tile("Overdrawn", amounts.short(overdraft), f"{unit}used beyond what could be covered"),
     ]
-    if view.costs.known or view.unit == "usd":
-        tiles.append(_tile("Cost", _cost(view), _unpriced_note(view)))
+    if view.unit == "usd":
+        if view.costs.unpriced_tokens:
+            note = "tokens, whose holds were charged instead"
+            tiles.append(_tile("Price unknown", f"{view.costs.unpriced_tokens:,}", note))
+    elif view.costs.known:
+        cost = dollars(view.costs.cost_micro_usd)
+        tiles.append(_tile("Cost", cost, _unpriced_note(view)))
     return element("dl", *tiles, class_="tiles")
 
 
@@ -75,11 +80,6 @@ def _refused_note(view: ReportView) -> str:
     if view.repeats is None:
         return "those before the journal begins are counted too"
     return f"of {plural(view.asked + view.repeats, 'call')} that asked"
-
-
-def _cost(view: ReportView) -> str:
-    """Return the cost; where nothing has a price it is unknown, and not zero."""
-    return dollars(view.costs.cost_micro_usd) if view.costs.known else "unknown"
 
 
 def _unpriced_note(view: ReportView) -> str:

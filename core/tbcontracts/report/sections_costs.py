@@ -16,14 +16,25 @@ def costs(view: ReportView, amounts: Amounts) -> Markup:
     if not view.costs.known and view.unit != "usd":
         nothing = "There are no prices on these books, so what the calls cost is not known here."
         return section("costs", title, _sure(view, amounts), said(nothing))
-    tables = (_by_agent(view.costs), _by_model(view.costs))
-    return section("costs", title, _sure(view, amounts), said(_sentence(view.costs)), *tables)
+    in_dollars = view.unit == "usd"
+    tables = (_by_agent(view.costs, in_dollars=in_dollars), _by_model(view.costs))
+    sentence = _sentence(view.costs, in_dollars=in_dollars)
+    return section("costs", title, _sure(view, amounts), said(sentence), *tables)
 
 
-def _sentence(found: Costs) -> str:
-    """Return the cost in a sentence; what is unknown is in no sum."""
+def _sentence(found: Costs, *, in_dollars: bool) -> str:
+    """Return the cost in a sentence; what is unknown is in no sum.
+
+    Books in dollars must charge something nonetheless: there it is the hold.
+    """
     if not found.known:
         return "No call had a known price: what they cost is unknown."
+    if in_dollars:
+        charged = f"{dollars(found.cost_micro_usd)} were charged."
+        if not found.unpriced_tokens:
+            return charged
+        unpriced = plural(found.unpriced_tokens, "token")
+        return f"{charged} The price of {unpriced} is unknown: their holds were charged instead."
     sentence = f"The calls whose price is known cost {dollars(found.cost_micro_usd)}."
     if found.unpriced_tokens:
         sentence += (
@@ -33,10 +44,10 @@ def _sentence(found: Costs) -> str:
     return sentence
 
 
-def _by_agent(found: Costs) -> Markup:
+def _by_agent(found: Costs, *, in_dollars: bool) -> Markup:
     """Return the cost of each agent."""
     rows = [
-        [name_of(line.agent), _cost_of(line), f"{line.unpriced_tokens:,}"]
+        [name_of(line.agent), _cost_of(line, in_dollars=in_dollars), f"{line.unpriced_tokens:,}"]
         for line in found.accounts[:ROWS_MAX]
     ]
     headings = ["Agent", "Cost", "Tokens without a price"]
@@ -62,9 +73,9 @@ def _by_model(found: Costs) -> Markup | None:
     return table(caption, headings, rows, numbers=range(1, 5))
 
 
-def _cost_of(line: AccountCost) -> str:
+def _cost_of(line: AccountCost, *, in_dollars: bool) -> str:
     """Return what an agent's calls cost; a part that is unknown is said, and never zero."""
-    if not line.unpriced_tokens:
+    if not line.unpriced_tokens or (in_dollars and line.cost_micro_usd):
         return dollars(line.cost_micro_usd)
     return f"{dollars(line.cost_micro_usd)} + unknown" if line.cost_micro_usd else "unknown"
 
