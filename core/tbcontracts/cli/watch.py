@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,8 +21,9 @@ from tbcontracts.cli.reading import (
     store_argument,
 )
 from tbcontracts.events import JournalEntry
-from tbcontracts.report.displays import JsonDisplay, PlainDisplay, display_for
-from tbcontracts.report.live import Display, LiveBooks, follow
+
+if TYPE_CHECKING:
+    from tbcontracts.report.live import Display
 
 _sleep = time.sleep
 
@@ -72,6 +74,9 @@ def watch(
     In a terminal, and with rich installed, it is a table that moves; otherwise one line for each
     change. --json prints one line of JSON for each change.
     """
+    from tbcontracts.report.displays import JsonDisplay, PlainDisplay, display_for
+    from tbcontracts.report.live import LiveBooks, follow  # slow to import
+
     store = open_books(url)
     name = pick_scope(store, scope, url)
     books = LiveBooks(name, books_of(store, name, url), warn_at=warn_at)
@@ -91,3 +96,4 @@ def watch(
         follow(books, read, display, every_s=every_s, sleep=_sleep)
     except KeyboardInterrupt:
         display.end("stopped by you; the books go on")
+        raise

@@ -48,6 +48,17 @@ def test_a_report_is_written_and_said(books: Path, tmp_path: Path) -> None:
     assert run("report", books, "acme/run-7", "-o", "-").stdout == text
 
 
+def test_a_program_is_told_where_the_page_is(books: Path, tmp_path: Path) -> None:
+    """With how large it is, and how many calls were refused."""
+    path = tmp_path / "r.html"
+    said = json.loads(run("report", books, "acme/run-7", "-o", path, "--json").stdout)
+    size = path.stat().st_size
+    assert said == {"scope": "acme/run-7", "path": str(path), "bytes": size, "refused": 1}
+    both = run("report", books, "acme/run-7", "-o", "-", "--json")
+    assert both.exit_code == 2
+    assert "one of them" in both.stderr
+
+
 def test_the_default_name_is_report_html(
     books: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,12 +144,12 @@ def test_watching_tells_what_happens_until_the_scope_is_closed(
 
 
 def test_ctrl_c_ends_it_and_the_books_go_on(books: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a traceback, and as something that went well."""
+    """Without a traceback, and with the code that shells have for it."""
 
     def interrupted(_: float) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(watch_module, "_sleep", interrupted)
     done = run("watch", books, "acme/run-7")
-    assert done.exit_code == 0
+    assert done.exit_code == 130
     assert done.stdout.endswith("End: stopped by you; the books go on.\n")
