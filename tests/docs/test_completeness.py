@@ -16,6 +16,7 @@ import pytest
 
 import tbcontracts
 import tbcontracts.errors
+import tbcontracts.report
 import tbcontracts.testing
 import tbcontracts_langchain
 import tbcontracts_langgraph
@@ -36,7 +37,8 @@ def page(name: str) -> str:
 
 def public_modules() -> list[ModuleType]:
     """Return what users import from, as far as it is installed."""
-    found = [tbcontracts, tbcontracts.testing, tbcontracts_langchain, tbcontracts_langgraph]
+    found = [tbcontracts, tbcontracts.report, tbcontracts.testing]
+    found += [tbcontracts_langchain, tbcontracts_langgraph]
     if find_spec("crewai") is not None:
         import tbcontracts_crewai
 

@@ -22,6 +22,7 @@ import pytest
 
 PACKAGES = (
     "tbcontracts",
+    "tbcontracts.report",
     "tbcontracts.stores",
     "tbcontracts.testing",
     "tbcontracts_crewai",

@@ -18,6 +18,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "schema": ("schema", "schema"),
     "show": ("show", "show"),
     "history": ("history", "history"),
+    "watch": ("watch", "watch"),
+    "report": ("report", "report"),
     "audit": ("audit", "audit"),
     "top-up": ("changing", "top_up"),
     "contract": ("changing", "contract"),

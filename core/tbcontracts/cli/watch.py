@@ -1,0 +1,99 @@
+"""`tbc watch`: a scope while it moves."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from tbcontracts.books import Statement
+from tbcontracts.checks import check_score
+from tbcontracts.cli.output import json_option, say
+from tbcontracts.cli.reading import (
+    books_of,
+    journal_of,
+    open_books,
+    pick_scope,
+    scope_argument,
+    store_argument,
+)
+from tbcontracts.events import JournalEntry
+
+if TYPE_CHECKING:
+    from tbcontracts.report.live import Display
+
+_sleep = time.sleep
+
+
+def _shares(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
+    """Read `0.8,0.95`."""
+    del ctx
+    try:
+        return tuple(check_score(float(part), "a share") for part in value.split(",") if part)
+    except ValueError as error:
+        msg = f"{value!r} is no list of shares such as 0.8,0.95: {error}"
+        raise click.BadParameter(msg, param=parameter) from None
+
+
+@click.command(short_help="Watch a scope while it moves.")
+@store_argument
+@scope_argument
+@click.option(
+    "--warn-at",
+    default="",
+    callback=_shares,
+    metavar="SHARES",
+    help="Warn once when an agent has consumed this share of its budget: 0.8,0.95.",
+)
+@click.option(
+    "--every",
+    "every_s",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
+@click.option("--once", is_flag=True, help="Show the books once, and end.")
+@click.option("--plain", is_flag=True, help="Lines of text, in a terminal too.")
+@json_option
+def watch(
+    url: str,
+    scope: str | None,
+    warn_at: tuple[float, ...],
+    every_s: float,
+    *,
+    once: bool,
+    plain: bool,
+    as_json: bool,
+) -> None:
+    """Watch a scope while it moves, until it is closed or you press Ctrl-C.
+
+    In a terminal, and with rich installed, it is a table that moves; otherwise one line for each
+    change. --json prints one line of JSON for each change.
+    """
+    from tbcontracts.report.displays import JsonDisplay, PlainDisplay, display_for
+    from tbcontracts.report.live import LiveBooks, follow  # slow to import
+
+    store = open_books(url)
+    name = pick_scope(store, scope, url)
+    books = LiveBooks(name, books_of(store, name, url), warn_at=warn_at)
+    display: Display = JsonDisplay(say) if as_json else PlainDisplay(say)
+    if once:
+        display.begin(books, books.crossed())
+        return
+    if not as_json:
+        display = display_for(sys.stdout, plain=plain)
+
+    def read(after_seq: int) -> tuple[Statement, Sequence[JournalEntry]]:
+        statement = books_of(store, name, url)
+        news = journal_of(store, name, url, after_seq) if statement.seq > after_seq else ()
+        return statement, news
+
+    try:
+        follow(books, read, display, every_s=every_s, sleep=_sleep)
+    except KeyboardInterrupt:
+        display.end("stopped by you; the books go on")
+        raise

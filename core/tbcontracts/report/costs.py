@@ -1,0 +1,85 @@
+"""What it cost, as far as the books know: an unknown price is told as unknown, never as zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from tbcontracts.books import AccountView
+from tbcontracts.events import JournalEntry
+
+
+class ModelCost(NamedTuple):
+    """What the calls of one model used and cost, of those that the journal still holds."""
+
+    model: str | None
+    """None where the call did not say which."""
+    calls: int
+    tokens: int
+    cost_micro_usd: int
+    """Of the calls whose price was known."""
+    unpriced_calls: int
+    """Calls whose price was not known; what they cost is in no sum."""
+
+
+class AccountCost(NamedTuple):
+    """What an agent's calls cost."""
+
+    agent: str
+    cost_micro_usd: int
+    unpriced_tokens: int
+
+
+class Costs(NamedTuple):
+    """What the calls of a scope cost."""
+
+    known: bool
+    """Whether any price is on these books at all."""
+    cost_micro_usd: int
+    unpriced_tokens: int
+    """Tokens whose price was not known; what they cost is in no sum."""
+    accounts: tuple[AccountCost, ...]
+    models: tuple[ModelCost, ...]
+
+
+def costs_of(accounts: Sequence[AccountView], journal: Iterable[JournalEntry]) -> Costs:
+    """Add up what is known of costs."""
+    lines = tuple(
+        AccountCost(account.agent, _cost(account), _unpriced(account)) for account in accounts
+    )
+    models = _models(journal)
+    cost = sum(line.cost_micro_usd for line in lines)
+    priced = any(line.model is not None and line.unpriced_calls < line.calls for line in models)
+    unpriced = sum(line.unpriced_tokens for line in lines)
+    return Costs(cost > 0 or priced, cost, unpriced, lines, models)
+
+
+def _cost(account: Any) -> int:
+    """Return what an account cost; books that were kept without prices have no such field."""
+    return int(getattr(account, "cost_micro_usd", 0) or 0)
+
+
+def _unpriced(account: Any) -> int:
+    """Return how many of an account's tokens have no known price."""
+    return int(getattr(account, "unpriced_tokens", 0) or 0)
+
+
+def _models(journal: Iterable[JournalEntry]) -> tuple[ModelCost, ...]:
+    """Add up usage and cost by model; an estimate that the truth may still replace is left out."""
+    found: dict[str | None, ModelCost] = {}
+    for entry in journal:
+        if entry.kind not in ("settled", "charged") or entry.facts.get("provisional"):
+            continue
+        said = entry.facts.get("model")
+        model = None if said is None else str(said)
+        cost = entry.facts.get("cost_micro_usd")
+        line = found.get(model) or ModelCost(model, 0, 0, 0, 0)
+        tokens = sum(int(entry.facts.get(key, 0)) for key in ("input_tokens", "output_tokens"))
+        found[model] = ModelCost(
+            model,
+            line.calls + 1,
+            line.tokens + tokens,
+            line.cost_micro_usd + (cost if isinstance(cost, int) else 0),
+            line.unpriced_calls + (not isinstance(cost, int)),
+        )
+    return tuple(sorted(found.values(), key=lambda line: (-line.tokens, line.model or "")))
