@@ -52,7 +52,7 @@ def demo(url: str | None, scope: str, as_json: bool) -> None:
     if url is not None:
         say()
         say("Look at the books it left:")
-        for command in ("show", "history", "audit"):
+        for command in ("show", "history", "audit", "report"):
             say(f"  tbc {command} {masked(url)} {scope}")
 
 

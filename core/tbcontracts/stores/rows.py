@@ -123,6 +123,7 @@ class ScopeRows:
     def changes(self) -> Changes:
         """Return what the commands since the last write have changed."""
         books, scope_id, version = self.books, self.scope_id, self.version + 1
+        self._give_places()
         return Changes(
             (version, books.seq, books.now, books.pool, books.total, int(books.closed), scope_id),
             [
@@ -154,6 +155,13 @@ class ScopeRows:
         books.keys_due.clear()
         for changed in (self._accounts, self._holds, self._keys, self._entries):
             changed.clear()
+
+    def _give_places(self) -> None:
+        """Number the accounts that are new, in the order of opening."""
+        new = self._accounts - self._places.keys()
+        for name in self.books.accounts if len(new) > 1 else new:
+            if name in new and name in self.books.accounts:
+                self._place_of(name)
 
     def _place_of(self, name: str) -> int:
         return self._places.setdefault(name, len(self._places))

@@ -9,7 +9,8 @@ from contextlib import closing
 
 import pytest
 
-from tbcontracts.commands import Command, Reply
+from tbcontracts.commands import Command, Open, Reply
+from tbcontracts.contract import BudgetContract
 from tbcontracts.events import JournalEntry
 from tbcontracts.stores import open_store
 from tbcontracts.stores.base import Store
@@ -112,3 +113,18 @@ def test_both_doors_of_one_store_equal_the_reference(
         assert loop.run_until_complete(store.aread("run")) == store.read("run")
         assert loop.run_until_complete(store.ajournal("run")) == store.journal("run")
     replay.check_journal(store)
+
+
+def test_accounts_stand_in_the_order_of_opening(any_url: str) -> None:
+    """Agents that one command opens too: as the code lists them, for whoever opens the books."""
+    names = ("writer", "critic", "researcher", "editor")
+    with closing(open_store(any_url)) as store:
+        store.apply("s", Open(tuple(map(BudgetContract, names[:3]))))
+        store.apply("s", Open(tuple(map(BudgetContract, names))))
+        others = [store] if any_url.startswith("memory") else [store, open_store(any_url)]
+        for other in others:
+            statement = other.read("s")
+            assert statement is not None
+            assert tuple(account.agent for account in statement.accounts) == names
+        for other in others[1:]:
+            other.close()
