@@ -17,6 +17,8 @@ class Open(NamedTuple):
     """Bring contracts into force; those that are open already stay as they are."""
 
     contracts: tuple[BudgetContract, ...]
+    unit: str = "tokens"
+    """What the books are in; new ones get it, and others must have it."""
 
 
 class Reserve(NamedTuple):

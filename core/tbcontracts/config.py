@@ -17,19 +17,27 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from tbcontracts.attribution import nearest
 from tbcontracts.checks import AMOUNT_MAX
-from tbcontracts.contract import PRIORITY_MAX, BudgetContract
+from tbcontracts.contract import PRIORITY_MAX, BudgetContract, contract_fields
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.settings import check_scope
 from tbcontracts.usage import check_count
 
 try:
-    from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+    from pydantic import (
+        BaseModel,
+        Discriminator,
+        Field,
+        Tag,
+        ValidationError,
+    )
 except ImportError as _missing:
     _msg = (
         "Contract files need pydantic, which is not installed. What helps: "
         'pip install "tbcontracts[cli]" (from a checkout: pip install ".[cli]").'
     )
     raise ImportError(_msg, name="pydantic") from _missing
+
+from tbcontracts.config_dollars import Dollars, PriceOfModel, Table
 
 T = TypeVar("T")
 Source = str | os.PathLike[str] | Mapping[str, Any]
@@ -48,38 +56,38 @@ _SAID = {
 """Where pydantic's words speak of Python and not of a file."""
 
 
-class _Table(BaseModel):
-    """A table of a contract file: no key is unknown, and nothing is converted in silence."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
 def _kind(value: object) -> str:
     """Tell the two shapes apart that some keys can have, so that errors speak of the one meant."""
     return _TABLE if isinstance(value, (Mapping, BaseModel)) else _WORD
 
 
-class Fallback(_Table):
+class Fallback(Table):
     """What an agent does instead when its budget is used up."""
 
     fallback: str = Field(description="A node of the graph, or the name of a cheaper model.")
 
 
-class AgentTable(_Table):
+class AgentTable(Table):
     """The contract of one agent; `BudgetContract` describes the fields."""
 
     priority: int = Field(default=1, ge=1, le=PRIORITY_MAX, description="Higher is more important.")
-    max_tokens: int = Field(
-        default=1000,
+    max_tokens: int | None = Field(
+        default=None,
         ge=0,
         le=AMOUNT_MAX,
-        description="The whole budget of the agent in a scope, not the length of one answer.",
+        description="The whole budget of the agent in a scope, not the length of one answer: 1000.",
+    )
+    max_usd: Dollars = Field(
+        default=None, description='The same in dollars, where unit is "usd": "2.50".'
     )
     min_reserve: int | None = Field(
         default=None,
         ge=0,
         le=AMOUNT_MAX,
         description="What no transfer may take; a tenth of max_tokens.",
+    )
+    min_reserve_usd: Dollars = Field(
+        default=None, description="The same in dollars; a tenth of max_usd."
     )
     confidence_threshold: float | None = Field(
         default=None, ge=0, le=1, description="At or above this score the next call is refused."
@@ -92,9 +100,9 @@ class AgentTable(_Table):
         Discriminator(_kind),
     ] = Field(default="raise", description="What happens when the budget is used up.")
 
-    def contract(self, name: str) -> BudgetContract:
+    def contract(self, name: str, unit: str) -> BudgetContract:
         """Return the contract for an agent of this name."""
-        return BudgetContract(name, **self.model_dump())
+        return _contract(name, self.model_dump(), unit)
 
 
 class UnattributedTable(AgentTable):
@@ -102,13 +110,22 @@ class UnattributedTable(AgentTable):
 
     agent: str = Field(description="The name of its line in the report.")
 
-    def as_contract(self) -> BudgetContract:
+    def as_contract(self, unit: str) -> BudgetContract:
         """Return the contract."""
         fields = self.model_dump()
-        return BudgetContract(fields.pop("agent"), **fields)
+        return _contract(fields.pop("agent"), fields, unit)
 
 
-class BudgetFile(_Table):
+def _contract(name: str, fields: dict[str, Any], unit: str) -> BudgetContract:
+    """Return a contract from a table of a file."""
+    if unit == "usd" and fields["max_usd"] is None and fields["max_tokens"] is None:
+        msg = f'Agent {name!r} needs a budget in dollars: max_usd = "2.50".'
+        raise ValueError(msg)
+    given = {key: value for key, value in fields.items() if value is not None}
+    return BudgetContract(name, **contract_fields(given, unit, name, as_written=True))
+
+
+class BudgetFile(Table):
     """A whole contract file; `BudgetManager` describes the settings."""
 
     schema_: str | None = Field(
@@ -121,7 +138,9 @@ class BudgetFile(_Table):
     enforcement: Literal["observe", "expected", "strict"] = Field(
         default="expected", description="How strictly contracts are kept."
     )
-    unit: Literal["tokens"] = Field(default="tokens", description="What budgets are counted in.")
+    unit: Literal["tokens", "usd"] = Field(
+        default="tokens", description="What budgets are counted in; usd is US dollars."
+    )
     count: Annotated[
         Annotated[Literal["total", "uncached"], Tag(_WORD)]
         | Annotated[dict[str, float], Tag(_TABLE)],
@@ -140,6 +159,19 @@ class BudgetFile(_Table):
     )
     outbox: str | None = Field(
         default=None, description="A file in which this process notes what was used."
+    )
+    prices: (
+        Annotated[
+            Annotated[Literal["genai-prices"], Tag(_WORD)]
+            | Annotated[dict[str, PriceOfModel], Tag(_TABLE)],
+            Discriminator(_kind),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="What models cost, by name, in dollars for a million tokens; models that are "
+        'not named here have the prices of genai-prices, if that is installed. "genai-prices" '
+        "alone gives the costs of budgets in tokens, too.",
     )
     agents: dict[str, AgentTable] = Field(
         default_factory=dict, description="A contract for each agent, by name."
@@ -175,12 +207,17 @@ def load(source: Source) -> Configuration:
     settings["count"] = _tried("count", partial(check_count, file.count), problems)
     settings["scope"] = _tried("scope", partial(check_scope, file.scope), problems)
     if isinstance(file.unattributed, UnattributedTable):
-        make = file.unattributed.as_contract
+        make = partial(file.unattributed.as_contract, file.unit)
         settings["unattributed"] = _tried("unattributed", make, problems)
+    if isinstance(file.prices, dict):
+        settings["prices"] = {
+            model: _tried(f"prices.{model}", table.price, problems)
+            for model, table in file.prices.items()
+        }
     contracts: dict[str, BudgetContract] = {}
     for name, table in file.agents.items():
         place = f"agents.{name}"
-        contract = _tried(place, partial(table.contract, name), problems)
+        contract = _tried(place, partial(table.contract, name, file.unit), problems)
         if contract is not None and contract.agent_name in contracts:
             problems.append(f"{place}: another key is the same name, {contract.agent_name!r}.")
         elif contract is not None:
@@ -304,7 +341,9 @@ def _lines(error: ValidationError) -> list[str]:
 def _keys_beside(place: list[str]) -> list[str]:
     """Return the keys that may stand where a key stands that is none."""
     table: type[BaseModel] = BudgetFile
-    if place[0] == "agents":
+    if place[0] == "prices":
+        table = PriceOfModel
+    elif place[0] == "agents":
         table = AgentTable if len(place) == len(("agents", "name", "key")) else Fallback
     elif place[0] == "unattributed" and len(place) > 1:
         table = UnattributedTable

@@ -24,13 +24,14 @@ from tbcontracts.events import JournalEntry
 from tbcontracts.heartbeat import Heartbeat
 from tbcontracts.listeners import Listeners
 from tbcontracts.posting import Posting
-from tbcontracts.settings import Settings
+from tbcontracts.settings import Settings, check_unit
 from tbcontracts.sizing import Forecast
 from tbcontracts.stores.base import Applied, Clock, Store
 from tbcontracts.waiting import Lines
 
 if TYPE_CHECKING:
     from tbcontracts.outbox import Outbox
+    from tbcontracts.pricing import Prices, PriceSource
 
 _OPENED_MAX = 10_000
 _WARNED_MAX = 1_000
@@ -46,6 +47,7 @@ class Engine(Posting):
         settings: How the manager behaves.
         outbox: Where what was used is noted before it is sent, if anywhere.
         clock: Returns seconds since the epoch, where the store does not.
+        prices: What models cost, if anybody knows.
     """
 
     def __init__(
@@ -54,9 +56,11 @@ class Engine(Posting):
         settings: Settings,
         outbox: Outbox | None = None,
         clock: Clock | None = None,
+        prices: PriceSource | None = None,
     ) -> None:
         self.store = store
         self.settings = settings
+        self.prices = prices
         self.contracts: dict[str, BudgetContract] = {}
         self.listeners = Listeners()
         self.lines = Lines()
@@ -78,6 +82,7 @@ class Engine(Posting):
         if not isinstance(contract, BudgetContract):
             msg = f"What is registered must be a BudgetContract, not {type(contract).__name__}."
             raise TypeError(msg)
+        check_unit(contract, self.settings.unit)
         name = contract.agent_name
         with self._lock:
             known = self.contracts.get(name)
@@ -194,7 +199,7 @@ class Engine(Posting):
     def open(self, scope: str) -> None:
         """Open all registered contracts in a scope, as one step."""
         version, contracts = self._to_open()
-        opened = self.store.apply(scope, Open(contracts))
+        opened = self.store.apply(scope, Open(contracts, self.settings.unit))
         self._told(scope, opened)
         if self.store.durable:
             for change in self._differing(scope, opened, contracts, self.store.read(scope)):
@@ -204,7 +209,7 @@ class Engine(Posting):
     async def aopen(self, scope: str) -> None:
         """Open all registered contracts in a scope, without blocking the event loop."""
         version, contracts = self._to_open()
-        opened = await self.store.aapply(scope, Open(contracts))
+        opened = await self.store.aapply(scope, Open(contracts, self.settings.unit))
         self._told(scope, opened)
         if self.store.durable:
             statement = await self.store.aread(scope)
@@ -324,3 +329,17 @@ def _ever_changing(scope: str, name: str) -> ContractConflictError:
     """Return the error for a contract that others change faster than it can be read."""
     msg = f"The contract of agent {name!r} in scope {scope!r} kept changing while it was read."
     return ContractConflictError(msg, remedy="What helps: change it from one place at a time.")
+
+
+def open_prices(prices: Prices, unit: str) -> PriceSource | None:
+    """Return where prices come from; only those who have some load what is behind them.
+
+    Raises:
+        ConfigurationError: There are none to be had there.
+        ImportError: What was named is not installed.
+    """
+    if prices is None and unit == "tokens":
+        return None
+    from tbcontracts.pricing import price_source
+
+    return price_source(prices, unit)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from tbcontracts.manager import BudgetManager
 
 AskFn = Callable[[BudgetRequest], Any]
-"""Called when a contract says "ask": returns how many tokens are granted; 0 or None refuses."""
+"""Called when a contract says "ask": returns how much is granted, a number of tokens or a `Decimal`
+of dollars; 0 or None refuses."""
 
 _log = logging.getLogger("tbcontracts")
 
@@ -53,6 +54,7 @@ class Governed:
         confidence_fn: How a result is scored, if it is.
         usage_fn: Where a result's usage is, if it is not where providers put it.
         ask_fn: Whom to ask for more budget, if anybody.
+        model: Which model it asks, if that is known.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Governed:
         confidence_fn: ScoreSource | None,
         usage_fn: Callable[[Any], Any] | None,
         ask_fn: AskFn | None,
+        model: str | None = None,
     ) -> None:
         of_agent = f"of agent {name!r}"
         for function, what in ((usage_fn, "usage_fn"), (ask_fn, "ask_fn")):
@@ -76,6 +79,7 @@ class Governed:
         self._score = score
         self._usage_fn = usage_fn
         self._ask_fn = ask_fn
+        self._model = model
 
     # --- before the call --------------------------------------------------------------------------
 
@@ -108,7 +112,7 @@ class Governed:
     ) -> Call | Instead | BudgetExceededError:
         """Hold for a call; return a refusal that somebody is to be asked about."""
         try:
-            shape = _shape(args, kwargs)
+            shape = _shape(args, kwargs)._replace(model=self._model)
             return self.manager.begin_call(self.name, shape, note="govern", apart=True)
         except BudgetExceededError as refusal:
             return self._about(refusal)
@@ -118,7 +122,7 @@ class Governed:
     ) -> Call | Instead | BudgetExceededError:
         """Hold for a call without blocking the event loop."""
         try:
-            shape = _shape(args, kwargs)
+            shape = _shape(args, kwargs)._replace(model=self._model)
             return await self.manager.abegin_call(self.name, shape, note="govern", apart=True)
         except BudgetExceededError as refusal:
             return self._about(refusal)
@@ -223,7 +227,9 @@ class Governed:
         posted = ended.usage
         # An estimate that was posted below may well be of the request that is reported here.
         known = posted is None or not posted.measured or posted == usage
-        return None if known or not call.is_outer else usage
+        if known or not call.is_outer:
+            return None
+        return self.manager.priced(usage, call.shape)
 
     def score(self, result: Any) -> Any:
         """Return what `confidence_fn` says; None if there is none or it fails."""

@@ -6,7 +6,6 @@ no lock around the books and no rules of its own.
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,8 @@ from tbcontracts.calls import Call
 from tbcontracts.checks import check_timeout, check_wait
 from tbcontracts.commands import Command, Posted, Reply
 from tbcontracts.compat import takes_agent_name
-from tbcontracts.contract import BudgetContract
-from tbcontracts.engine import Engine
+from tbcontracts.contract import BudgetContract, contract_fields
+from tbcontracts.engine import Engine, open_prices
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.hold import Hold
 from tbcontracts.listeners import Listener
@@ -29,7 +28,13 @@ from tbcontracts.stores.base import Clock, Store, open_store
 from tbcontracts.usage import Count, Usage
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from typing_extensions import Self
+
+    from tbcontracts.pricing import Prices
+
+_MAX_TOKENS = 1_000
 
 
 class BudgetManager(AsyncMethods):
@@ -40,7 +45,8 @@ class BudgetManager(AsyncMethods):
         scope: The name of the books; `{utc:%Y-%m}` in it makes new ones each month.
         enforcement: "expected" holds what a call will probably use, "strict" what it cannot pass,
             "observe" refuses nothing and writes down what it would have refused.
-        unit: "tokens".
+        unit: "tokens", or "usd": budgets in US dollars. The books are then in millionths of a
+            dollar: where an amount is asked for, a whole number is these, and a `Decimal` dollars.
         count: "total", "uncached", or a weight for each bucket of a usage.
         policy: "priority": the pool, then lower or equal priorities lend.
         unattributed: What happens to calls that no contract answers for: "track" gives each name a
@@ -53,11 +59,16 @@ class BudgetManager(AsyncMethods):
         outbox: The path of a file in which this process notes what was used before the store is
             told, so that it is posted even if the process dies before the store answers. Each
             process needs a file of its own, and finds it again when it starts.
+        prices: What models cost. None knows no costs in tokens, and in dollars the list of known
+            models that the extra "prices" brings; "genai-prices" is that list; a table, in dollars
+            for a million tokens, is asked before it: {"my-model": {"input": "0.15", "output":
+            "0.60"}}; or a `PriceSource`.
         telemetry: A listener, told of every journal entry.
         clock: Returns seconds since the epoch; for tests.
 
     Raises:
         ConfigurationError: A setting has a value that is not known, or the outbox cannot be used.
+        ImportError: `prices="genai-prices"` and it is not installed.
     """
 
     def __init__(
@@ -73,6 +84,7 @@ class BudgetManager(AsyncMethods):
         on_contract_change: str = "keep",
         on_store_error: str = "deny",
         outbox: str | os.PathLike[str] | None = None,
+        prices: Prices = None,
         telemetry: Listener | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -90,7 +102,8 @@ class BudgetManager(AsyncMethods):
         if not isinstance(opened, Store):
             msg = f"store must be a URL or a store, not {type(opened).__name__}."
             raise ConfigurationError(msg, remedy='What helps: store="memory://".')
-        self._engine = Engine(opened, settings, open_outbox(outbox), clock)
+        known = open_prices(prices, unit)
+        self._engine = Engine(opened, settings, open_outbox(outbox), clock, known)
         self._outer: tuple[BudgetManager, str] | None = None
         if isinstance(unattributed, BudgetContract):
             self._engine.register(unattributed)
@@ -133,25 +146,39 @@ class BudgetManager(AsyncMethods):
         *,
         max_output_tokens: int | None = None,
         on_exceeded: str | Mapping[str, Any] = "raise",
+        max_usd: Decimal | str | int | None = None,
+        min_reserve_usd: Decimal | str | int | None = None,
     ) -> BudgetContract:
         """Give an agent a contract, in force in every scope of this manager.
 
-        The same registration again changes nothing. `BudgetContract` describes the arguments.
+        The same registration again changes nothing. `BudgetContract` describes the arguments;
+        where budgets are in dollars, `max_usd` and `min_reserve_usd` stand in the place of
+        `max_tokens` and `min_reserve`, and are dollars: `max_usd=Decimal("2.50")`.
 
         Raises:
+            ConfigurationError: The budget is in another unit than this manager's.
             ContractConflictError: The agent has a different contract already.
             TypeError: A value has the wrong type.
             ValueError: A value is out of range.
         """
+        in_usd = self.settings.unit == "usd"
+        given = {
+            "max_tokens": None if in_usd and max_tokens == _MAX_TOKENS else max_tokens,
+            "min_reserve": min_reserve,
+            "max_usd": max_usd,
+            "min_reserve_usd": min_reserve_usd,
+        }
+        if in_usd and max_usd is None and given["max_tokens"] is None:
+            msg = f"Agent {name!r} needs a budget in dollars."
+            raise ConfigurationError(msg, remedy='What helps: max_usd=Decimal("2.50").')
         return self.register(
             BudgetContract(
                 name,
                 priority,
-                max_tokens,
-                min_reserve,
-                confidence_threshold,
-                max_output_tokens,
-                on_exceeded,
+                confidence_threshold=confidence_threshold,
+                max_output_tokens=max_output_tokens,
+                on_exceeded=on_exceeded,
+                **contract_fields(given, self.settings.unit, name),
             )
         )
 
@@ -159,34 +186,10 @@ class BudgetManager(AsyncMethods):
         """Put a contract in force, as `register_agent` does."""
         return self._engine.register(contract)
 
-    def within(self, parent: BudgetManager, *, agent: str) -> Self:
-        """Return a manager each of whose holds and charges is also one on an agent of `parent`.
-
-        That is how totals above runs are kept: a crew within a team, a run within a month.
-
-        Raises:
-            UnknownAgentError: The parent has no such agent.
-            ConfigurationError: The parent is this manager or within it, or this one has a parent.
-        """
-        if not isinstance(parent, BudgetManager):
-            msg = f"A manager can only be within a BudgetManager, not {type(parent).__name__}."
-            raise ConfigurationError(msg, remedy="What helps: a second BudgetManager as parent.")
-        name = parent._known(agent)
-        if self._outer is not None:
-            msg = f"This manager is within agent {self._outer[1]!r} of another one already."
-            remedy = "What helps: manager.within(parent.within(grandparent, ...), ...)."
-            raise ConfigurationError(msg, remedy=remedy)
-        if any(outer._engine is self._engine for outer in parent._outwards()):
-            msg = "A manager cannot be within itself."
-            raise ConfigurationError(msg, remedy="What helps: a second BudgetManager as parent.")
-        view = copy.copy(self)
-        view._outer = (parent, name)
-        return view
-
     def reserve(
         self,
         name: str,
-        tokens: int,
+        tokens: int | Decimal,
         *,
         key: str | None = None,
         ttl_s: float | None = None,
@@ -196,7 +199,7 @@ class BudgetManager(AsyncMethods):
 
         Args:
             name: The agent.
-            tokens: How much; granted whole or not at all.
+            tokens: How much; granted whole or not at all. In dollars a `Decimal`.
             key: The same key again returns the same hold, whose limit then counts anew, or the
                 same refusal.
             ttl_s: After how many seconds the hold stops blocking budget if its owner vanished.
@@ -220,7 +223,7 @@ class BudgetManager(AsyncMethods):
     def record_usage(
         self,
         name: str,
-        tokens_or_usage: int | Usage,
+        tokens_or_usage: int | Decimal | Usage,
         note: str = "usage",
         confidence: float | None = None,
         *,
@@ -232,7 +235,8 @@ class BudgetManager(AsyncMethods):
 
         Args:
             name: The agent.
-            tokens_or_usage: A number of tokens, or a `Usage`.
+            tokens_or_usage: A number of tokens, or a `Usage`. In dollars a `Decimal`, or a usage
+                whose price is known: by its model, or by its `cost_micro_usd`.
             note: Your words for the journal, cut at 200 characters; never a prompt.
             confidence: How good the answer was, 0..1, for the confidence gate.
             key: The same key again posts nothing and returns the first reply.
@@ -241,6 +245,8 @@ class BudgetManager(AsyncMethods):
             BudgetExceededError: It was posted, and an overdraft is left, here or on the books of a
                 manager that this one is within; the error names agent and scope.
             UnknownAgentError: The agent has no contract; nothing was posted.
+            ValueError: The budget is in dollars, and what the usage costs is not known; nothing
+                was posted.
         """
         command = self._charge_command(name, tokens_or_usage, note, key)
         scored = None if confidence is None else self._confidence_command(name, confidence)
@@ -266,29 +272,43 @@ class BudgetManager(AsyncMethods):
         command, size = self._call_command(agent, shape)
         inner = self._inner_call(command.agent, shape, apart=apart)
         if isinstance(size, Unbounded):
-            if inner is not None:
-                inner.was_refused()
             assert isinstance(command, commands.Refuse)
-            raise self._refusal(self._engine.refuse(self.scope_name, command), size)
+            reply = self._engine.refuse(self.scope_name, command)
+            if not command.observed:
+                if inner is not None:
+                    inner.was_refused()
+                raise self._refusal(reply, size)
+            command, size = self._let_through(command, shape)
         if inner is not None:
             beyond = self._beyond(inner, command)
+            tokens = max(0, size.tokens - inner.hold._tokens_in_all)
             try:
-                more = self.hold_more(inner.hold, beyond, BEYOND) if beyond else None
+                more = self.hold_more(inner.hold, beyond, BEYOND, tokens=tokens) if beyond else None
             except BaseException:
                 inner.was_refused()
                 raise
             return inner.with_more(more)
         assert isinstance(command, commands.Reserve)
         around = self._call_around()
-        return Call(self, self._hold(command, note), shape, size, around=around)
+        hold = self._hold(command, note)._is_for(size.tokens)
+        return Call(self, hold, shape, size, around=around)
 
-    def hold_more(self, hold: Hold, tokens: int, sizing: str = OUTGROWN) -> Hold:
+    def hold_more(
+        self, hold: Hold, amount: int, sizing: str = OUTGROWN, *, tokens: int | None = None
+    ) -> Hold:
         """Hold more for the agent of a hold, on the same books; for a call that outgrows it.
+
+        Args:
+            hold: The hold.
+            amount: How much more, in the unit of the books.
+            sizing: How that was found.
+            tokens: How many tokens it is for; the same number if not given.
 
         Raises:
             BudgetExceededError: It does not fit; nothing moved.
         """
-        return self.scope(hold.scope)._hold(self._more_command(hold, tokens, sizing))
+        more = self.scope(hold.scope)._hold(self._more_command(hold, amount, sizing))
+        return more._is_for(amount if tokens is None else tokens)
 
     def charge_beside(self, hold: Hold, usage: Usage) -> None:
         """Charge what was used beside a call that has a hold, on the same books; for integrations.
@@ -297,8 +317,8 @@ class BudgetManager(AsyncMethods):
         """
         self.scope(hold.scope)._post(self._beside_command(hold, usage))
 
-    def top_up(self, name: str | None, tokens: int, *, key: str | None = None) -> None:
-        """Add new budget to an agent, or to the pool if `name` is None.
+    def top_up(self, name: str | None, tokens: int | Decimal, *, key: str | None = None) -> None:
+        """Add new budget to an agent, or to the pool if `name` is None; dollars as a `Decimal`.
 
         Raises:
             UnknownAgentError: The agent has no contract.

@@ -9,12 +9,13 @@ from typing import Any
 from tbcontracts.checks import check_name, shown
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import ConfigurationError
+from tbcontracts.money import UNITS, WORDS
 from tbcontracts.usage import Count, check_count
 
 ENFORCEMENTS = ("observe", "expected", "strict")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "enforcement": ENFORCEMENTS,
-    "unit": ("tokens",),
+    "unit": UNITS,
     "policy": ("priority",),
     "on_contract_change": ("keep", "apply", "raise"),
     "on_store_error": ("deny", "allow"),
@@ -43,7 +44,12 @@ class Settings:
             msg = 'on_store_error="allow" sends calls without a hold, and strict mode has none.'
             helps = 'What helps: enforcement="expected", or on_store_error="deny".'
             raise ConfigurationError(msg, remedy=helps)
-        if not isinstance(self.unattributed, BudgetContract):
+        if self.unit == "usd" and self.count != "total":
+            msg = "count says how tokens weigh, and budgets in dollars weigh them by their price."
+            raise ConfigurationError(msg, remedy='What helps: no count, or unit="tokens".')
+        if isinstance(self.unattributed, BudgetContract):
+            check_unit(self.unattributed, self.unit)
+        else:
             _check_choice("unattributed", self.unattributed, ("track", "deny"), " or a contract")
         try:
             object.__setattr__(self, "count", check_count(self.count))
@@ -75,6 +81,23 @@ _WITHOUT_STORE = {
     "allow": f'Calls go out without holds (on_store_error="allow"). {_KEPT}',
     "deny": "No call goes out. What was used is kept, and posted when it answers.",
 }
+
+
+def check_unit(contract: BudgetContract, unit: str) -> None:
+    """Refuse a contract in another unit than that of its manager.
+
+    Raises:
+        ConfigurationError: It is.
+    """
+    if contract.unit == unit:
+        return
+    msg = (
+        f"The contract of agent {contract.agent_name!r} is in {WORDS[contract.unit]}, and this "
+        f"manager counts {WORDS[unit]}: budget of one unit cannot be lent to the other."
+    )
+    helps = 'max_usd=Decimal("2.50")' if unit == "usd" else "max_tokens=..., "
+    helps += "" if unit == "usd" else 'or BudgetManager(unit="usd")'
+    raise ConfigurationError(msg, remedy=f"What helps: {helps}.")
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...], also: str = "") -> None:

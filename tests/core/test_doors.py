@@ -31,6 +31,8 @@ AT_ONCE = frozenset(
         "is_view_of",
         "keeping_reserve",
         "learn",
+        "price_of",
+        "priced",
         "listener_entries_dropped",
         "register",
         "register_agent",
