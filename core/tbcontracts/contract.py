@@ -96,7 +96,7 @@ class BudgetContract:
             ValueError: A value is out of range, or finer than a millionth of a dollar.
 
         Example:
-            `BudgetContract.in_usd("writer", max_usd=Decimal("2.50"))`
+            `BudgetContract.in_usd("writer", max_usd="2.50")`
         """
         given = {"max_usd": max_usd, "min_reserve_usd": min_reserve_usd}
         return cls(agent_name, **contract_fields({**fields, **given}, "usd", agent_name))

@@ -208,5 +208,5 @@ def unattributed(name: str, contracts: Mapping[str, BudgetContract]) -> Unbounde
     return Unbounded(
         f"No contract answers for it, and such calls are refused.{hint}",
         f'What helps: manager.register_agent({name!r}, ...), or unattributed="track".',
-        "unattributed",
+        code="unattributed",
     )
