@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 
 import pytest
@@ -199,3 +200,20 @@ def test_facts_name_the_model_and_the_cost(store: Store) -> None:
     ]
     (account,) = read_books(store, "s").accounts
     assert (account.cost_micro_usd, account.unpriced_tokens) == (9 + 50 + 5 + 5 + 4, 4)
+
+
+def test_books_keep_their_unit_for_whoever_opens_them_next(url: str) -> None:
+    """Another process reads it, counts in it, and refuses the other one."""
+    with closing(open_store(url)) as first:
+        manager = in_usd(first)
+        manager.begin_call("x", SHAPE).hold.settle(Usage.estimated(9, 9, model="b"), final=False)
+        first_account = manager.accounts()["x"]
+    with closing(open_store(url)) as second:
+        assert read_books(second, "default").unit == "usd"
+        assert in_usd(second).accounts()["x"] == first_account
+        with pytest.raises(ConfigurationError):
+            second.apply("default", Open((BudgetContract("t", max_tokens=9),)))
+        second.apply("default", Charge("x", 5, Usage(input_tokens=7)))
+        account = in_usd(second).accounts()["x"]
+        assert account.cost_micro_usd == account.consumed == first_account.consumed + 5
+        assert account.unpriced_tokens == 7
