@@ -141,7 +141,7 @@ class Door:
                 of a field ("metadata.confidence"). Of a generator it gets the list of what was
                 yielded, as `usage_fn` does. If it fails, the result and the charge stay.
             usage_fn: Returns the usage of a result: a number of tokens, a `Usage`, or what a
-                provider reported.
+                provider reported; in dollars also a `Decimal`, what it cost.
             ask_fn: Called with a `BudgetRequest` where the contract says "ask"; returns how many
                 tokens (dollars, as a `Decimal`) are granted, 0 or None for none. May be a coroutine
                 for `async def`.

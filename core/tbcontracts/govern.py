@@ -18,6 +18,7 @@ from tbcontracts.checks import check_amount
 from tbcontracts.endings import Ending
 from tbcontracts.errors import BudgetExceededError, ConfigurationError
 from tbcontracts.exhaustion import BudgetRequest, agrant, grant, policy_of, request_for, what_now
+from tbcontracts.money import amount_in, is_decimal
 from tbcontracts.scores import ScoreSource, score_source
 from tbcontracts.sizing import CallShape
 from tbcontracts.streams import Stream, text_in
@@ -273,7 +274,7 @@ class Governed:
         """Return the usage of a result, and the output that can be counted in it."""
         try:
             if self._usage_fn is not None:
-                usage = _as_usage(self._usage_fn(result))
+                usage = _as_usage(self._usage_fn(result), self.manager.settings.unit)
             else:
                 usage = stream.usage if stream is not None else _reported(result)
                 if usage is not None and call.has_heard(usage):
@@ -324,10 +325,15 @@ def _reported(result: Any) -> Usage | None:
     return usage if usage.measured else None
 
 
-def _as_usage(value: Any) -> Usage | None:
-    """Return what `usage_fn` returned as a usage: a number of tokens, or anything readable."""
+def _as_usage(value: Any, unit: str) -> Usage | None:
+    """Return what `usage_fn` returned as a usage: a number of tokens, or anything readable.
+
+    In dollars a `Decimal` is what it cost.
+    """
     if value is None or isinstance(value, Usage):
         return value
     if isinstance(value, int):
         return Usage(output_tokens=check_amount(value, "What usage_fn returned"))
+    if unit == "usd" and is_decimal(value):
+        return Usage(cost_micro_usd=amount_in(value, unit, "What usage_fn returned"))
     return Usage.read(value)

@@ -42,9 +42,9 @@ def amount_in(value: Any, unit: str, what: str, *, minimum: int = 0) -> int:
     if unit == "usd":
         if isinstance(value, float):
             raise _no_float(value, what)
-        if _is_decimal(value):
+        if is_decimal(value):
             return check_amount(micro_usd(value, what), what, minimum=minimum)
-    elif _is_decimal(value):
+    elif is_decimal(value):
         msg = f"{what} is {shown(value)}, which is dollars, and these budgets are in tokens. "
         msg += 'What helps: a whole number, or BudgetManager(unit="usd").'
         raise TypeError(msg)
@@ -92,7 +92,7 @@ def micro_usd(value: Any, what: str, *, as_written: bool = False) -> int:
     raise ValueError(msg)
 
 
-def _is_decimal(value: object) -> bool:
+def is_decimal(value: object) -> bool:
     """Return whether this is a `Decimal`, without importing what it comes from."""
     return any(kind.__name__ == "Decimal" for kind in type(value).__mro__)
 

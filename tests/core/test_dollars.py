@@ -324,6 +324,8 @@ def test_a_governed_function_needs_its_model() -> None:
     assert manager.accounts()["a"].consumed == 70
     manager.govern("a", model="m", usage_fn=lambda _: 5)(ask)("hello")
     assert manager.accounts()["a"].consumed == 120, "tokens of output, at their price"
+    manager.govern("a", model="m", usage_fn=lambda _: Decimal("0.001"))(ask)("hello")
+    assert manager.accounts()["a"].consumed == 1_120
 
 
 def test_usage_beside_the_call_of_a_governed_function_is_priced() -> None:
