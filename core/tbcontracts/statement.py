@@ -22,6 +22,8 @@ def print_statement(
     scope: str,
     file: TextIO,
     unposted: Unposted,
+    *,
+    shows_cost: bool = False,
 ) -> None:
     """Print a scope's books.
 
@@ -31,17 +33,25 @@ def print_statement(
         scope: Their name, for the heading.
         file: Where to.
         unposted: What this process could not post yet, in all its scopes.
+        shows_cost: Whether somebody asked what budgets in tokens cost, known or not.
     """
-    lines = statement_lines(statement, tuple(journal), scope)
+    lines = statement_lines(statement, tuple(journal), scope, shows_cost=shows_cost)
     lines += _outage_lines(unposted, statement.unit)
     print("\n".join(lines), file=file)
 
 
-def statement_lines(statement: Statement, journal: Sequence[JournalEntry], scope: str) -> list[str]:
+def statement_lines(
+    statement: Statement,
+    journal: Sequence[JournalEntry],
+    scope: str,
+    *,
+    shows_cost: bool = False,
+) -> list[str]:
     """Return a scope's books as lines of text."""
     closed = ", closed" if statement.closed else ""
     unit, accounts = statement.unit, statement.accounts
-    shows_cost = unit == "tokens" and any(account.cost_micro_usd for account in accounts)
+    known = any(account.cost_micro_usd for account in accounts)
+    shows_cost = unit == "tokens" and (shows_cost or known)
     headings = (*_HEADINGS, "cost") if shows_cost else _HEADINGS
     lines = [f"Budget of scope {scope!r}{closed}", ""]
     lines += _table([headings, *(_row(one, unit, shows_cost=shows_cost) for one in accounts)])
@@ -51,7 +61,7 @@ def statement_lines(statement: Statement, journal: Sequence[JournalEntry], scope
     lines += ["", f"Spent {spent} of {said(statement.total, unit)}; pool {pool}."]
     if unmeasured:
         lines.append(_estimated(unmeasured, unit))
-    lines += _cost_lines(accounts, unit)
+    lines += _cost_lines(accounts, unit, shows_cost=shows_cost)
     overdrafts = [account for account in accounts if account.overdraft]
     lines += [
         f"{printable(account.agent)} is overdrawn by {figure(account.overdraft, unit)}; its next "
@@ -70,21 +80,20 @@ def _estimated(unmeasured: int, unit: str) -> str:
     return f"Of these, {unmeasured:,} are an estimate: the provider did not report them."
 
 
-def _cost_lines(accounts: Sequence[AccountView], unit: str) -> list[str]:
-    """Say what all of it cost, as far as that is known, and of how much it is not.
-
-    Where no price is known of anything, nothing is said: nobody asked for dollars.
-    """
+def _cost_lines(accounts: Sequence[AccountView], unit: str, *, shows_cost: bool) -> list[str]:
+    """Say what all of it cost, as far as that is known, and of how much it is not."""
     cost = sum(account.cost_micro_usd for account in accounts)
     unpriced = sum(account.unpriced_tokens for account in accounts)
     if unit == "usd":
         if not unpriced:
             return []
         return [f"The price of {unpriced:,} tokens is unknown: their holds were charged instead."]
-    if not cost:
+    if not shows_cost:
         return []
     if not unpriced:
         return [f"It cost {in_dollars(cost)}."]
+    if not cost:
+        return [f"What it cost is unknown: {unpriced:,} tokens have no price."]
     return [
         f"It cost {in_dollars(cost)} and what {unpriced:,} tokens cost, whose price is unknown."
     ]

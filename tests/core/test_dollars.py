@@ -399,3 +399,16 @@ def test_without_prices_nothing_is_said_of_cost() -> None:
     assert (account.cost_micro_usd, account.unpriced_tokens) == (0, 10)
     assert "$" not in text_of(manager)
     assert manager.journal()[-1].facts["model"] == "gpt-4o"
+
+
+def test_a_cost_that_somebody_asked_for_is_unknown_not_missing() -> None:
+    """With prices, of which none is the right one."""
+    manager = BudgetManager(prices=PRICES)
+    manager.register_agent("a", max_tokens=100)
+    manager.record_usage("a", Usage(input_tokens=10, model="unheard of"))
+    text = text_of(manager)
+    assert "unknown" in text.splitlines()[4]
+    assert "What it cost is unknown: 10 tokens have no price." in text
+    out = io.StringIO()
+    asyncio.run(manager.aprint_report(out))
+    assert out.getvalue() == text
