@@ -63,7 +63,7 @@ def how_it_ended(
         return None
     if usage is not None and usage.total_tokens:
         output = max(usage.output_tokens, ending.output_tokens_seen or 0)
-        return Usage.estimated(usage.input_tokens, output, usage.raw)
+        return Usage.estimated(usage.input_tokens, output, usage.raw, model=usage.model)
     raw = None if usage is None else usage.raw
     if input_tokens is None:
         return Usage.estimated(hold_tokens, raw=raw, cost_micro_usd=hold_cost)

@@ -165,6 +165,14 @@ def test_a_call_whose_output_nobody_saw_is_charged_its_whole_hold() -> None:
         assert (account.consumed, account.unmeasured, account.held) == (held, held, 0)
 
 
+def test_an_estimate_has_the_price_of_the_model_that_answered() -> None:
+    """Usage that a broken stream named, and the model with it."""
+    manager = governed()
+    call = manager.begin_call("a", SHAPE)
+    call.end(Ending(Usage.estimated(10, 10, model="cheap"), error=TimeoutError()))
+    assert manager.accounts()["a"].consumed == manager.accounts()["a"].unmeasured == 20
+
+
 def test_a_block_that_is_left_without_a_word_is_charged_its_hold() -> None:
     """And one whose request was refused by the server is not."""
     manager = governed()
