@@ -21,7 +21,8 @@ if TYPE_CHECKING:
         TBCError,
         UnknownAgentError,
     )
-    from tbcontracts.hold import AsyncHold, Hold
+    from tbcontracts.hold import Hold
+    from tbcontracts.hold_async import AsyncHold
     from tbcontracts.manager import BudgetManager
     from tbcontracts.stores.base import open_store
     from tbcontracts.usage import Usage
@@ -50,7 +51,7 @@ __all__ = [
 
 # Where each name is: what nobody asks for is not loaded.
 _HOMES = {
-    "AsyncHold": "hold",
+    "AsyncHold": "hold_async",
     "BudgetContract": "contract",
     "BudgetExceededError": "errors",
     "BudgetManager": "manager",

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tbcontracts.commands import Charge, Confidence, Done, Posted, Reply, Settle, Void
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import StoreError
+from tbcontracts.money import said as amount_said
 
 if TYPE_CHECKING:
     from tbcontracts.outbox import Outbox
@@ -58,13 +59,13 @@ class Unposted(NamedTuple):
     waiting: int
     """Settlements, charges and other ends of holds that wait for the store."""
     tokens: int
-    """What they would post."""
+    """What they would post, in the unit of the books."""
     since: float | None
     """When the oldest was kept, in seconds since the epoch; None if nothing waits."""
     refused: int
     """Ends that the books did not take in the end: the hold was ended differently meanwhile."""
     uncovered: int
-    """Tokens that were posted late and that no budget covered."""
+    """How much was posted late that no budget covered, in the unit of the books."""
     unheld: int
     """Calls that went out without a hold, because the store did not answer."""
 
@@ -84,10 +85,12 @@ class Backlog:
         send: Callable[[Kept], Reply],
         outbox: Outbox | None = None,
         *,
+        unit: str = "tokens",
         now: Callable[[], float] = time.time,
         pause: Callable[[float, threading.Event], object] = lambda s, woken: woken.wait(s),
     ) -> None:
         self._send = send
+        self._unit = unit
         self._now = now
         self._pause = pause
         self._numbers = itertools.count(1 if outbox is None else outbox.next_number)
@@ -157,7 +160,7 @@ class Backlog:
             self._start()
         elif self._outbox is None:
             msg = f"The store does not answer, and {KEPT_MOST:,} ends of calls wait for it already."
-            raise StoreError(msg, remedy=f"Not kept: {_said(kept)}.")
+            raise StoreError(msg, remedy=f"Not kept: {_said(kept, self._unit)}.")
         else:
             _log.error("Too much waits for the store; the outbox keeps it for the next start.")
         return _for_now(kept)
@@ -234,9 +237,9 @@ class Backlog:
         else:
             said = "They are lost; an outbox would have kept them."
         _log.error(
-            "The process ends, and %d settlements and charges of %d tokens are not posted. %s",
+            "The process ends, and %d settlements and charges of %s are not posted. %s",
             left.waiting,
-            left.tokens,
+            amount_said(left.tokens, self._unit),
             said,
         )
 
@@ -263,7 +266,8 @@ class Backlog:
                 return False
             except Exception:
                 self.refused += 1
-                _log.exception("The books of scope %r did not take %s.", scope, _said(kept))
+                what = _said(kept, self._unit)
+                _log.exception("The books of scope %r did not take %s.", scope, what)
             else:
                 if isinstance(reply, Posted):
                     self.uncovered += min(reply.amount, reply.overdraft)
@@ -315,11 +319,11 @@ def _for_now(kept: Kept) -> Reply:
     return Done(0, 0)
 
 
-def _said(kept: Kept) -> str:
+def _said(kept: Kept, unit: str) -> str:
     """Name a command in a log: whose it is and how much."""
     agent = getattr(kept.command, "agent", None)
     of_agent = "" if agent is None else f" of agent {agent!r}"
-    return f"{type(kept.command).__name__}({_tokens(kept.command):,} tokens){of_agent}"
+    return f"{type(kept.command).__name__}({amount_said(_tokens(kept.command), unit)}){of_agent}"
 
 
 @atexit.register

@@ -49,8 +49,8 @@ class Account:
         self.unmeasured = 0
         self.denials = 0
         self.expired_holds = 0
-        # input, output, cached input, cache write, reasoning
-        self.buckets = [0, 0, 0, 0, 0]
+        # input, output, cached input, cache write, reasoning; micro-dollars, tokens without a price
+        self.buckets = [0, 0, 0, 0, 0, 0, 0]
         self.last_denial: tuple[object, ...] | None = None
 
     @property
@@ -82,11 +82,13 @@ class HoldRecord:
         "agent",
         "amount",
         "charged",
+        "cost",
         "enforcement",
         "expires_at",
         "hold_id",
         "outcome",
         "status",
+        "unpriced",
     )
 
     def __init__(
@@ -99,6 +101,7 @@ class HoldRecord:
         self.enforcement = enforcement
         self.status = "open"  # open, settled, voided, expired, or charged by estimate
         self.charged = 0  # how much, while it is charged by estimate
+        self.cost = self.unpriced = 0  # what was counted as cost and as unpriced for that
         self.outcome: tuple[Resolution, Reply] | None = None  # the resolution and its first reply
 
 
@@ -127,6 +130,7 @@ class Books:
         "resolved",
         "seq",
         "total",
+        "unit",
     )
 
     def __init__(self, *, journal_entries_max: int | None = JOURNAL_ENTRIES_MAX) -> None:
@@ -143,6 +147,7 @@ class Books:
         self.seq = 0
         self.now = 0.0
         self.closed = False
+        self.unit: str | None = None  # until they are opened
 
     def log(
         self,
@@ -226,6 +231,10 @@ class AccountView(NamedTuple):
     confidence: float | None
     owed: int
     """What a smaller contract could not take back of `allocated`; a larger one pays it first."""
+    cost_micro_usd: int = 0
+    """What its calls cost, in millionths of a dollar, as far as that is known."""
+    unpriced_tokens: int = 0
+    """The tokens of calls whose price is not known; what they cost is not in `cost_micro_usd`."""
 
     @property
     def remaining(self) -> int:
@@ -255,11 +264,13 @@ class Statement(NamedTuple):
     total: int
     closed: bool
     accounts: tuple[AccountView, ...]
+    unit: str = "tokens"
+    """What all amounts are in: "tokens", or "usd" for millionths of a dollar."""
 
 
 def view(account: Account) -> AccountView:
     """Copy an account for a reader."""
-    input_tokens, output_tokens, cached, written, reasoning = account.buckets
+    input_tokens, output_tokens, cached, written, reasoning, cost, unpriced = account.buckets
     return AccountView(
         agent=account.contract.agent_name,
         contract=None if account.tracked else account.contract,
@@ -277,6 +288,8 @@ def view(account: Account) -> AccountView:
         finished=account.finished,
         confidence=account.confidence,
         owed=account.owed,
+        cost_micro_usd=cost,
+        unpriced_tokens=unpriced,
     )
 
 
@@ -288,4 +301,5 @@ def state_of(books: Books) -> Statement:
         books.total,
         books.closed,
         tuple(view(account) for account in books.accounts.values()),
+        books.unit or "tokens",
     )

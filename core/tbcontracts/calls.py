@@ -155,16 +155,29 @@ class Call:
             BudgetExceededError: There is no more; whoever reads the answer must stop.
         """
         while self.has_outgrown_its_hold():
-            more = self._manager.hold_more(self.hold, MORE_TOKENS)
+            more = self._manager.hold_more(self.hold, self._next_part, tokens=MORE_TOKENS)
             if not self._took_in(more):
                 more.void()
 
     async def akeep_up(self) -> None:
         """Ask for more without blocking the event loop; see `keep_up`."""
         while self.has_outgrown_its_hold():
-            more = await self._manager.ahold_more(self.hold, MORE_TOKENS)
+            part = self._next_part
+            more = await self._manager.ahold_more(self.hold, part, tokens=MORE_TOKENS)
             if not self._took_in(more):
                 await more.avoid()
+
+    @property
+    def _next_part(self) -> int:
+        """By how much its hold grows, in the unit of the books."""
+        if self._manager.settings.unit == "tokens":
+            return MORE_TOKENS
+        price = self._manager.price_of(self.shape.model, self.shape.provider)
+        costs = None if price is None else price.most(self.shape.size.input_tokens, MORE_TOKENS)
+        inputs = None if price is None else price.most(self.shape.size.input_tokens, 0)
+        if costs is None or inputs is None:  # the price was known when the call began
+            return max(1, self.hold.tokens)
+        return costs - inputs + 1
 
     def has_outgrown_its_hold(self) -> bool:
         """Whether the answer of a strict call has passed its hold, as far as it was seen.
@@ -255,11 +268,15 @@ class Call:
         if ending.output_tokens_seen is None and self._text_seen:
             seen = self._manager.count_text("".join(self._text_seen))
             ending = ending._replace(output_tokens_seen=seen)
+        in_usd = self._manager.settings.unit == "usd"
         usage = how_it_ended(
             ending,
             hold_tokens=self.hold._tokens_in_all,
             input_tokens=self.shape.size.input_tokens,
+            hold_cost=(self.hold._amount_in_all or None) if in_usd else None,
         )
+        if usage is not None:
+            usage = self._manager.priced(usage, self.shape)
         measured = usage is not None and usage.measured
         return usage, measured or not ending.given_up
 

@@ -17,6 +17,7 @@ from tbcontracts.sizing import CallShape, expected_size
 
 if TYPE_CHECKING:
     from tbcontracts.contract import BudgetContract
+    from tbcontracts.errors import BudgetExceededError
     from tbcontracts.manager import BudgetManager
 
 MIN_OUTPUT_TOKENS = 64
@@ -31,7 +32,7 @@ _BUDGET_CODES = frozenset(("budget_exceeded", "fragmented", "reserve_kept"))
 
 
 class Left(NamedTuple):
-    """What an agent has left for its next call."""
+    """What an agent has left for its next call, in the unit of the books."""
 
     own: int
     """Its own, without the reserve where that is kept; negative in overdraft."""
@@ -101,7 +102,7 @@ def output_cap(
     if asked is None:
         return None
     name, need = asked
-    left = what_is_left(manager, name, own=need.cap is None)
+    left = _for_tokens(manager, what_is_left(manager, name, own=need.cap is None), need, shape)
     return None if left is None else clamp(need, left, floor=floor, longest=longest)
 
 
@@ -118,8 +119,45 @@ async def aoutput_cap(
     if asked is None:
         return None
     name, need = asked
-    left = await awhat_is_left(manager, name, own=need.cap is None)
+    found = await awhat_is_left(manager, name, own=need.cap is None)
+    left = _for_tokens(manager, found, need, shape)
     return None if left is None else clamp(need, left, floor=floor, longest=longest)
+
+
+def _for_tokens(
+    manager: BudgetManager, left: Left | None, need: Need, shape: CallShape
+) -> Left | None:
+    """Return what is left as the tokens that it pays for, of this call's input and its answer."""
+    if left is None or manager.settings.unit == "tokens":
+        return left
+    price = manager.price_of(shape.model, shape.provider)
+    if price is None:
+        return None  # the gate says so
+    strict = manager.settings.enforcement == "strict"
+    paid = [price.output_for(amount, need.input_tokens, at_most=strict) for amount in left]
+    tokens = [need.input_tokens + answer for answer in paid if answer is not None]
+    return Left._make(tokens) if len(tokens) == len(left) else None
+
+
+def learned_input(
+    manager: BudgetManager, shape: CallShape, cap: int, refusal: BudgetExceededError
+) -> int | None:
+    """Return how large the input of a refused call was, told by the size of the hold; or None.
+
+    Args:
+        manager: Whose books refused it.
+        shape: What was known of the call.
+        cap: The output cap that it had.
+        refusal: What they said.
+    """
+    output = cap * shape.choices
+    if refusal.unit == "tokens":
+        return max(0, refusal.requested - output)
+    price = manager.price_of(shape.model, shape.provider)
+    if price is None:
+        return None
+    strict = manager.settings.enforcement == "strict"
+    return price.input_for(refusal.requested, output, shape.size.input_tokens, at_most=strict)
 
 
 def what_is_left(manager: BudgetManager, name: str, *, own: bool = True) -> Left | None:
@@ -215,7 +253,10 @@ def _question(
     contract = manager.contract_of(name)
     assert contract is not None, name
     choices = max(1, shape.choices)
-    expected = expected_size(shape, contract, manager._engine.forecast(name)).tokens
+    price = None
+    if manager.settings.unit == "usd":
+        price = manager.price_of(shape.model, shape.provider)
+    expected = expected_size(shape, contract, manager._engine.forecast(name), price).tokens
     usual = max(0, expected - shape.size.input_tokens) // choices
     return name, Need(input_tokens, _cap(shape, contract), usual, choices, strict)
 

@@ -17,6 +17,8 @@ class Open(NamedTuple):
     """Bring contracts into force; those that are open already stay as they are."""
 
     contracts: tuple[BudgetContract, ...]
+    unit: str = "tokens"
+    """What the books are in; new ones get it, and others must have it."""
 
 
 class Reserve(NamedTuple):
@@ -153,6 +155,14 @@ Command = (
     | Confidence
     | Close
 )
+
+
+def agent_of(command: Command) -> str | None:
+    """Return the agent that a command names."""
+    if isinstance(command, ChangeContract):
+        return command.contract.agent_name
+    agent: str | None = getattr(command, "agent", None)
+    return agent
 
 
 class Denied(NamedTuple):

@@ -17,20 +17,28 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from tbcontracts.attribution import nearest
 from tbcontracts.checks import AMOUNT_MAX
 from tbcontracts.config_sources import Source, open_source
-from tbcontracts.contract import PRIORITY_MAX, BudgetContract
+from tbcontracts.contract import PRIORITY_MAX, BudgetContract, contract_fields
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.patterns import ContractPattern, check_tie, is_pattern, literal
 from tbcontracts.settings import check_scope, check_warn_at
 from tbcontracts.usage import check_count
 
 try:
-    from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+    from pydantic import (
+        BaseModel,
+        Discriminator,
+        Field,
+        Tag,
+        ValidationError,
+    )
 except ImportError as _missing:
     _msg = (
         "Contract files need pydantic, which is not installed. What helps: "
         'pip install "tbcontracts[cli]" (from a checkout: pip install ".[cli]").'
     )
     raise ImportError(_msg, name="pydantic") from _missing
+
+from tbcontracts.config_dollars import Dollars, PriceOfModel, Table
 
 T = TypeVar("T")
 _WORD, _TABLE = "<word>", "<table>"
@@ -45,38 +53,38 @@ _SAID = {
 """Where pydantic's words speak of Python and not of a file."""
 
 
-class _Table(BaseModel):
-    """A table of a contract file: no key is unknown, and nothing is converted in silence."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
 def _kind(value: object) -> str:
     """Tell the two shapes apart that some keys can have, so that errors speak of the one meant."""
     return _TABLE if isinstance(value, (Mapping, BaseModel)) else _WORD
 
 
-class Fallback(_Table):
+class Fallback(Table):
     """What an agent does instead when its budget is used up."""
 
     fallback: str = Field(description="A node of the graph, or the name of a cheaper model.")
 
 
-class AgentTable(_Table):
+class AgentTable(Table):
     """The contract of one agent; `BudgetContract` describes the fields."""
 
     priority: int = Field(default=1, ge=1, le=PRIORITY_MAX, description="Higher is more important.")
-    max_tokens: int = Field(
-        default=1000,
+    max_tokens: int | None = Field(
+        default=None,
         ge=0,
         le=AMOUNT_MAX,
-        description="The whole budget of the agent in a scope, not the length of one answer.",
+        description="The whole budget of the agent in a scope, not the length of one answer: 1000.",
+    )
+    max_usd: Dollars = Field(
+        default=None, description='The same in dollars, where unit is "usd": "2.50".'
     )
     min_reserve: int | None = Field(
         default=None,
         ge=0,
         le=AMOUNT_MAX,
         description="What no transfer may take; a tenth of max_tokens.",
+    )
+    min_reserve_usd: Dollars = Field(
+        default=None, description="The same in dollars; a tenth of max_usd."
     )
     confidence_threshold: float | None = Field(
         default=None, ge=0, le=1, description="At or above this score the next call is refused."
@@ -94,11 +102,9 @@ class AgentTable(_Table):
         description="Where a score of 0 to 1 stands in what the agent returns: answer.confidence.",
     )
 
-    def contract(self, name: str) -> BudgetContract:
+    def contract(self, name: str, unit: str) -> BudgetContract:
         """Return the contract for an agent of this name, or for all whose names match it."""
-        if is_pattern(name):
-            return ContractPattern(name, **self.model_dump())
-        return BudgetContract(literal(name), **self.model_dump())
+        return _contract(name, self.model_dump(), unit)
 
 
 class UnattributedTable(AgentTable):
@@ -106,13 +112,25 @@ class UnattributedTable(AgentTable):
 
     agent: str = Field(description="The name of its line in the report.")
 
-    def as_contract(self) -> BudgetContract:
+    def as_contract(self, unit: str) -> BudgetContract:
         """Return the contract."""
         fields = self.model_dump()
-        return BudgetContract(fields.pop("agent"), **fields)
+        return _contract(fields.pop("agent"), fields, unit)
 
 
-class BudgetFile(_Table):
+def _contract(name: str, fields: dict[str, Any], unit: str) -> BudgetContract:
+    """Return a contract from a table of a file, or one for all agents whose names match."""
+    if unit == "usd" and fields["max_usd"] is None and fields["max_tokens"] is None:
+        msg = f'Agent {name!r} needs a budget in dollars: max_usd = "2.50".'
+        raise ValueError(msg)
+    given = {key: value for key, value in fields.items() if value is not None}
+    terms = contract_fields(given, unit, name, as_written=True)
+    if is_pattern(name):
+        return ContractPattern(name, **terms)
+    return BudgetContract(literal(name), **terms)
+
+
+class BudgetFile(Table):
     """A whole contract file; `BudgetManager` describes the settings."""
 
     schema_: str | None = Field(
@@ -125,7 +143,9 @@ class BudgetFile(_Table):
     enforcement: Literal["observe", "expected", "strict"] = Field(
         default="expected", description="How strictly contracts are kept."
     )
-    unit: Literal["tokens"] = Field(default="tokens", description="What budgets are counted in.")
+    unit: Literal["tokens", "usd"] = Field(
+        default="tokens", description="What budgets are counted in; usd is US dollars."
+    )
     count: Annotated[
         Annotated[Literal["total", "uncached"], Tag(_WORD)]
         | Annotated[dict[str, float], Tag(_TABLE)],
@@ -148,6 +168,19 @@ class BudgetFile(_Table):
     warn_at: list[float] = Field(
         default_factory=list,
         description="Shares of its budget at which to warn of an agent, such as 0.8.",
+    )
+    prices: (
+        Annotated[
+            Annotated[Literal["genai-prices"], Tag(_WORD)]
+            | Annotated[dict[str, PriceOfModel], Tag(_TABLE)],
+            Discriminator(_kind),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="What models cost, by name, in dollars for a million tokens; models that are "
+        'not named here have the prices of genai-prices, if that is installed. "genai-prices" '
+        "alone gives the costs of budgets in tokens, too.",
     )
     telemetry: Literal["otel"] | None = Field(
         default=None, description="Where events and measurements go: OpenTelemetry."
@@ -235,12 +268,17 @@ def _examined(
     for key, check in _CHECKS.items():
         settings[key] = _tried((key,), partial(check, getattr(file, key)), problems)
     if isinstance(file.unattributed, UnattributedTable):
-        make = file.unattributed.as_contract
+        make = partial(file.unattributed.as_contract, file.unit)
         settings["unattributed"] = _tried(("unattributed",), make, problems)
+    if isinstance(file.prices, dict):
+        settings["prices"] = {
+            model: _tried(("prices", model), table.price, problems)
+            for model, table in file.prices.items()
+        }
     contracts: dict[str, BudgetContract] = {}
     for name, table in file.agents.items():
         place = ("agents", name)
-        contract = _tried(place, partial(table.contract, name), problems)
+        contract = _tried(place, partial(table.contract, name, file.unit), problems)
         if contract is not None and contract.agent_name in contracts:
             said = f"another key is the same name, {contract.agent_name!r}."
             problems.append(Problem(place, said))
@@ -267,11 +305,11 @@ def json_schema() -> dict[str, Any]:
 def _of_sound_tables(content: Mapping[str, Any]) -> list[Problem]:
     """Return what no contract may be in those agents' tables that are right as such."""
     problems: list[Problem] = []
-    agents = content.get("agents")
+    agents, unit = content.get("agents"), "usd" if content.get("unit") == "usd" else "tokens"
     for name, table in agents.items() if isinstance(agents, Mapping) else ():
         with suppress(ValidationError):
             sound = AgentTable.model_validate(table)
-            _tried(("agents", str(name)), partial(sound.contract, name), problems)
+            _tried(("agents", str(name)), partial(sound.contract, name, unit), problems)
     return problems
 
 
@@ -315,7 +353,9 @@ def _problems(error: ValidationError, shown: Callable[[object], str]) -> list[Pr
 def _keys_beside(place: list[str]) -> list[str]:
     """Return the keys that may stand where a key stands that is none."""
     table: type[BaseModel] = BudgetFile
-    if place[0] == "agents":
+    if place[0] == "prices":
+        table = PriceOfModel
+    elif place[0] == "agents":
         table = AgentTable if len(place) == len(("agents", "name", "key")) else Fallback
     elif place[0] == "unattributed" and len(place) > 1:
         table = UnattributedTable

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tbcontracts.checks import check_amount, check_name, check_score, nearest
+from tbcontracts.money import UNITS, amount_in, as_decimal, figure, micro_usd
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 PRIORITY_MAX = 4095
 ON_EXCEEDED = ("raise", "end", "ask")
@@ -16,7 +20,8 @@ ON_EXCEEDED = ("raise", "end", "ask")
 class BudgetContract:
     """What one agent is promised and limited to, within each scope.
 
-    Immutable; `changed` makes another one. Numbers are in the manager's unit (tokens).
+    Immutable; `changed` makes another one. `max_tokens` and `min_reserve` are in the contract's
+    unit: tokens, or millionths of a dollar; `in_usd` makes one in dollars.
     """
 
     agent_name: str
@@ -35,6 +40,8 @@ class BudgetContract:
     """What happens when the budget is used up: "raise", "end", "ask" or {"fallback": ...}."""
     confidence_key: str | None = None
     """Where a score of 0..1 stands in what the agent returns, such as "answer.confidence"."""
+    unit: str = "tokens"
+    """What its budget is in: "tokens" or "usd"; kept with it on the books, which have one unit."""
 
     def __post_init__(self) -> None:
         """Check every field, and put the name into its one spelling."""
@@ -47,13 +54,17 @@ class BudgetContract:
             "priority",
             check_amount(self.priority, f"priority {of_agent}", minimum=1, maximum=PRIORITY_MAX),
         )
-        put(self, "max_tokens", check_amount(self.max_tokens, f"max_tokens {of_agent}"))
+        if self.unit not in UNITS:
+            msg = f'unit {of_agent} must be "tokens" or "usd", not {self.unit!r}.'
+            raise ValueError(msg)
+        most, least = self.field_names
+        put(self, "max_tokens", amount_in(self.max_tokens, self.unit, f"{most} {of_agent}"))
         reserve = self.max_tokens // 10 if self.min_reserve is None else self.min_reserve
-        reserve = check_amount(reserve, f"min_reserve {of_agent}")
+        reserve = amount_in(reserve, self.unit, f"{least} {of_agent}")
         if reserve > self.max_tokens:
             msg = (
-                f"min_reserve {of_agent} must be at most its max_tokens "
-                f"({self.max_tokens:,}), not {reserve:,}."
+                f"{least} {of_agent} must be at most its {most} "
+                f"({figure(self.max_tokens, self.unit)}), not {figure(reserve, self.unit)}."
             )
             raise ValueError(msg)
         put(self, "min_reserve", reserve)
@@ -66,6 +77,33 @@ class BudgetContract:
         _check_on_exceeded(self.on_exceeded, of_agent)
         _check_confidence_key(self.confidence_key, of_agent)
 
+    @classmethod
+    def in_usd(
+        cls,
+        agent_name: str,
+        *,
+        max_usd: Decimal | str | int,
+        min_reserve_usd: Decimal | str | int | None = None,
+        **fields: Any,
+    ) -> BudgetContract:
+        """Return a contract in dollars.
+
+        Args:
+            agent_name: The agent.
+            max_usd: Its whole budget in a scope, in dollars: a `Decimal`, text, or a whole number.
+            min_reserve_usd: What no transfer may take, in dollars; a tenth of `max_usd`.
+            fields: The other fields: priority, confidence_threshold, max_output_tokens, ...
+
+        Raises:
+            TypeError: A field does not exist, a value has the wrong type, or a sum is a float.
+            ValueError: A value is out of range, or finer than a millionth of a dollar.
+
+        Example:
+            `BudgetContract.in_usd("writer", max_usd="2.50")`
+        """
+        given = {"max_usd": max_usd, "min_reserve_usd": min_reserve_usd}
+        return cls(agent_name, **contract_fields({**fields, **given}, "usd", agent_name))
+
     def __hash__(self) -> int:
         """Hash by name: a fallback may be an object that has no hash."""
         return hash(self.agent_name)
@@ -74,6 +112,16 @@ class BudgetContract:
     def reserve(self) -> int:
         """`min_reserve` as the number that it always is after construction."""
         return self.min_reserve or 0
+
+    @property
+    def max_usd(self) -> Decimal | None:
+        """The whole budget in dollars; None for a contract in tokens."""
+        return as_decimal(self.max_tokens) if self.unit == "usd" else None
+
+    @property
+    def field_names(self) -> tuple[str, str]:
+        """What budget and reserve are called where somebody gives them."""
+        return _IN_USD if self.unit == "usd" else _IN_TOKENS
 
     @property
     def terms(self) -> tuple[int, int, int, float | None]:
@@ -85,9 +133,10 @@ class BudgetContract:
         """The terms in words, for errors."""
         threshold = self.confidence_threshold
         gate = "" if threshold is None else f", confidence_threshold {threshold:g}"
+        most, least = self.field_names
         return (
-            f"priority {self.priority}, max_tokens {self.max_tokens:,}, min_reserve "
-            f"{self.reserve:,}{gate}"
+            f"priority {self.priority}, {most} {figure(self.max_tokens, self.unit)}, {least} "
+            f"{figure(self.reserve, self.unit)}{gate}"
         )
 
     def changed(self, **changes: Any) -> BudgetContract:
@@ -99,6 +148,7 @@ class BudgetContract:
             TypeError: A field of this name does not exist, or a value has the wrong type.
             ValueError: A value is out of range.
         """
+        changes = contract_fields(changes, self.unit, self.agent_name)
         check_fields(changes)
         reserve_was_default = self.min_reserve == self.max_tokens // 10
         if "max_tokens" in changes and "min_reserve" not in changes and reserve_was_default:
@@ -110,13 +160,77 @@ class BudgetContract:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
+_IN_TOKENS = ("max_tokens", "min_reserve")
+_IN_USD = ("max_usd", "min_reserve_usd")
+
+
+def contract_fields(
+    given: Mapping[str, Any], unit: str, agent: str, *, as_written: bool = False
+) -> dict[str, Any]:
+    """Return the fields of a contract from what somebody gave, in the unit of their books.
+
+    Args:
+        given: Fields of `BudgetContract`; in dollars `max_usd` and `min_reserve_usd` stand in the
+            place of `max_tokens` and `min_reserve`.
+        unit: What the books are in.
+        agent: Whose contract it is, for errors.
+        as_written: A float will do for dollars, for what was read from a file.
+
+    Raises:
+        TypeError: A sum of dollars is a float, or no number at all.
+        ValueError: A budget is in another unit than the books, or a sum cannot be.
+    """
+    wrong = _IN_TOKENS if unit == "usd" else _IN_USD
+    right = _IN_USD if unit == "usd" else _IN_TOKENS
+    if given.get("unit", unit) != unit:
+        msg = f"The budget of agent {agent!r} is in {given['unit']!r}, and these are in {unit!r}."
+        raise ValueError(msg)
+    for bad, good in zip(wrong, right, strict=True):
+        if given.get(bad) is not None:
+            units = ("dollars", "tokens") if unit == "usd" else ("tokens", "dollars")
+            msg = (
+                f"{bad} of agent {agent!r} is in {units[1]}, and these budgets are in {units[0]}: "
+                f"give {good}."
+            )
+            raise ValueError(msg)
+    found = {name: value for name, value in given.items() if name not in (*_IN_USD, "unit")}
+    if unit == "usd":
+        for name, dollars in zip(_IN_TOKENS, _IN_USD, strict=True):
+            if given.get(dollars) is not None:
+                what = f"{dollars} of agent {agent!r}"
+                found[name] = micro_usd(given[dollars], what, as_written=as_written)
+    return {**found, "unit": unit}
+
+
+def written_contract(
+    agent: str, fields: Mapping[str, Any], *, as_written: bool = False
+) -> BudgetContract:
+    """Return a contract from its fields, in dollars where one of them says dollars.
+
+    Args:
+        agent: Whose contract it is.
+        fields: Its fields, with `max_tokens` or with `max_usd`.
+        as_written: A float will do for dollars, for what was read from a file.
+
+    Raises:
+        TypeError: There is no such field, or a value has the wrong type.
+        ValueError: A value is out of range, or one sum is in dollars and another in tokens.
+    """
+    unit = "usd" if any(fields.get(name) is not None for name in _IN_USD) else "tokens"
+    return BudgetContract(agent, **contract_fields(fields, unit, agent, as_written=as_written))
+
+
+BUDGET_FIELDS = ("max_tokens", "max_usd")
+"""The fields one of which makes a contract of an annotation."""
+
+
 def check_fields(names: Iterable[str]) -> None:
     """Refuse fields that no contract has, with the nearest one that it has.
 
     Raises:
         TypeError: There is such a field among them.
     """
-    known = [field.name for field in fields(BudgetContract)]
+    known = [*(field.name for field in fields(BudgetContract)), *_IN_USD]
     unknown = sorted(set(names) - set(known))
     if not unknown:
         return

@@ -5,11 +5,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tbcontracts.contract import BudgetContract
+from tbcontracts.compat import takes_agent_name
+from tbcontracts.contract import BudgetContract, contract_fields
 from tbcontracts.engine import Engine
+from tbcontracts.errors import ConfigurationError
 from tbcontracts.patterns import AGENTS_MAX, ContractPattern
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+_MAX_TOKENS = 1_000
 
 
 class ContractDoor:
@@ -66,6 +73,50 @@ class ContractDoor:
         """Return the contract that answers for a name in any scope; for listeners."""
         return self._engine.contract_in(scope, name)
 
+    @takes_agent_name
+    def register_agent(
+        self,
+        name: str,
+        priority: int = 1,
+        max_tokens: int = 1000,
+        min_reserve: int | None = None,
+        confidence_threshold: float | None = None,
+        *,
+        max_output_tokens: int | None = None,
+        on_exceeded: str | Mapping[str, Any] = "raise",
+        confidence_key: str | None = None,
+        max_usd: Decimal | str | int | None = None,
+        min_reserve_usd: Decimal | str | int | None = None,
+    ) -> BudgetContract:
+        """Give an agent a contract, in force in every scope of this manager.
+
+        The same registration again changes nothing. `BudgetContract` describes the arguments;
+        where budgets are in dollars, `max_usd` and `min_reserve_usd` stand in the place of
+        `max_tokens` and `min_reserve`, and are dollars: `max_usd=Decimal("2.50")`.
+
+        Raises:
+            ConfigurationError: The budget is in another unit than this manager's.
+            ContractConflictError: The agent has a different contract already.
+            TypeError: A value has the wrong type.
+            ValueError: A value is out of range.
+        """
+        budget = self._budget(name, max_tokens, min_reserve, max_usd, min_reserve_usd)
+        return self.register(
+            BudgetContract(
+                name,
+                priority,
+                confidence_threshold=confidence_threshold,
+                max_output_tokens=max_output_tokens,
+                on_exceeded=on_exceeded,
+                confidence_key=confidence_key,
+                **budget,
+            )
+        )
+
+    def register(self, contract: BudgetContract) -> BudgetContract:
+        """Put a contract in force, as `register_agent` does."""
+        return self._engine.register(contract)
+
     def register_pattern(
         self,
         pattern: str,
@@ -77,6 +128,8 @@ class ContractDoor:
         max_output_tokens: int | None = None,
         on_exceeded: str | Mapping[str, Any] = "raise",
         confidence_key: str | None = None,
+        max_usd: Decimal | str | int | None = None,
+        min_reserve_usd: Decimal | str | int | None = None,
         agents_max: int = AGENTS_MAX,
     ) -> ContractPattern:
         """Give every agent whose name matches a contract of its own, once it is first seen.
@@ -94,11 +147,14 @@ class ContractDoor:
             max_output_tokens: The longest answer to expect of one call.
             on_exceeded: What happens when its budget is used up.
             confidence_key: Where a score stands in what it returns.
+            max_usd: Its budget where budgets are in dollars, in the place of `max_tokens`.
+            min_reserve_usd: What no transfer may take from one, in dollars.
             agents_max: How many agents it makes in one scope at most; further names are treated as
                 if no contract were there for them, and one warning says so.
 
         Raises:
-            ConfigurationError: Another pattern is just as specific and can match the same name.
+            ConfigurationError: Another pattern is just as specific and can match the same name, or
+                the budget is in another unit than this manager's.
             ContractConflictError: The pattern is registered with other terms.
             TypeError: A value has the wrong type.
             ValueError: A value is out of range.
@@ -109,11 +165,30 @@ class ContractDoor:
         terms = ContractPattern(
             pattern,
             priority,
-            max_tokens,
-            min_reserve,
-            confidence_threshold,
-            max_output_tokens,
-            on_exceeded,
-            confidence_key,
+            confidence_threshold=confidence_threshold,
+            max_output_tokens=max_output_tokens,
+            on_exceeded=on_exceeded,
+            confidence_key=confidence_key,
+            **self._budget(pattern, max_tokens, min_reserve, max_usd, min_reserve_usd),
         )
         return self._engine.register_pattern(terms, agents_max)
+
+    def _budget(
+        self, name: str, max_tokens: Any, min_reserve: Any, max_usd: Any, min_reserve_usd: Any
+    ) -> dict[str, Any]:
+        """Return budget and reserve as the fields of a contract, in the unit of this manager.
+
+        Raises:
+            ConfigurationError: Budgets are in dollars, and none is given.
+        """
+        unit = self._engine.settings.unit
+        given = {
+            "max_tokens": None if unit == "usd" and max_tokens == _MAX_TOKENS else max_tokens,
+            "min_reserve": min_reserve,
+            "max_usd": max_usd,
+            "min_reserve_usd": min_reserve_usd,
+        }
+        if unit == "usd" and max_usd is None and given["max_tokens"] is None:
+            msg = f"Agent {name!r} needs a budget in dollars."
+            raise ConfigurationError(msg, remedy='What helps: max_usd=Decimal("2.50").')
+        return contract_fields(given, unit, name)

@@ -7,15 +7,16 @@ they wait for the store.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from tbcontracts import attribution, commands
 from tbcontracts.books import AccountView, Statement
 from tbcontracts.checks import (
-    check_amount,
     check_key,
     check_name,
     check_score,
@@ -29,22 +30,26 @@ from tbcontracts.errors import UnknownAgentError
 from tbcontracts.govern import AskFn, Governed
 from tbcontracts.heartbeat import MAX_CALL_S, TTL_S
 from tbcontracts.ids import new_id, outer_key
-from tbcontracts.refusals import (
-    overdrawn,
-    refusal,
-)
+from tbcontracts.money import amount_in
+from tbcontracts.refusals import no_price, overdrawn, refusal
 from tbcontracts.scores import ScoreSource
 from tbcontracts.settings import Settings, check_scope, expand_scope
 from tbcontracts.tokens import best_counter
-from tbcontracts.usage import Usage
+from tbcontracts.usage import Usage, model_name
 from tbcontracts.wrapping import Function, wrap
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from typing_extensions import Self
 
     from tbcontracts.calls import Call
     from tbcontracts.manager import BudgetManager
+    from tbcontracts.model_price import ModelPrice
+    from tbcontracts.sizing import CallShape
     from tbcontracts.stores.base import Store
+
+_log = logging.getLogger("tbcontracts")
 
 
 class Door(ContractDoor):
@@ -114,6 +119,7 @@ class Door(ContractDoor):
         usage_fn: Callable[[Any], Any] | None = None,
         *,
         ask_fn: AskFn | None = None,
+        model: str | None = None,
     ) -> Callable[[Function], Function]:
         """Put a function under a contract: `@manager.govern("writer")`.
 
@@ -127,9 +133,12 @@ class Door(ContractDoor):
                 of a field ("metadata.confidence"). Of a generator it gets the list of what was
                 yielded, as `usage_fn` does. If it fails, the result and the charge stay.
             usage_fn: Returns the usage of a result: a number of tokens, a `Usage`, or what a
-                provider reported.
+                provider reported; in dollars also a `Decimal`, what it cost.
             ask_fn: Called with a `BudgetRequest` where the contract says "ask"; returns how many
-                tokens are granted, 0 or None for none. May be a coroutine for `async def`.
+                tokens (dollars, as a `Decimal`) are granted, 0 or None for none. May be a coroutine
+                for `async def`.
+            model: Which model the function asks. A budget in dollars needs it, to know what a call
+                will cost; otherwise it gives the cost of what was used.
 
         Returns:
             A decorator. The function raises `BudgetExceededError` when it is refused, unless the
@@ -139,7 +148,8 @@ class Door(ContractDoor):
         Raises:
             UnknownAgentError: The agent has no contract.
         """
-        governed = Governed(self._as_manager(), self._known(name), confidence_fn, usage_fn, ask_fn)
+        agent = self._known(name)
+        governed = Governed(self._as_manager(), agent, confidence_fn, usage_fn, ask_fn, model)
         governed.check_fallback()
         return partial(wrap, governed)
 
@@ -177,11 +187,68 @@ class Door(ContractDoor):
         """Note how long a measured answer was, for the size of later holds."""
         self._engine.forecast(agent).add(output_tokens)
 
-    def weighed(self, usage: int | Usage, what: str) -> tuple[int, Usage | None]:
-        """Return what a usage takes of a budget, and its buckets if it has any."""
-        if isinstance(usage, Usage):
+    def weighed(
+        self, usage: int | Decimal | Usage, what: str, *, unpriced: int | None = None
+    ) -> tuple[int, Usage | None]:
+        """Return what a usage takes of a budget, and its buckets if it has any.
+
+        Args:
+            usage: A `Usage`, or an amount.
+            what: How errors call it.
+            unpriced: What it takes of a budget in dollars where its price is not known.
+
+        Raises:
+            ValueError: Its price is not known, the budget is in dollars, and nothing stands for it.
+        """
+        unit = self.settings.unit
+        if not isinstance(usage, Usage):
+            return amount_in(usage, unit, what), None
+        usage = self.priced(usage)
+        if unit == "tokens":
             return usage.weigh(self.settings.count), usage
-        return check_amount(usage, what), None
+        amount = unpriced if usage.cost_micro_usd is None else usage.cost_micro_usd
+        if amount is None:
+            raise ValueError(no_price(what, usage))
+        return amount, usage
+
+    def price_of(self, model: str | None, provider: str | None = None) -> ModelPrice | None:
+        """Return what a model costs; None where nobody knows. Never raises."""
+        prices = self._engine.prices
+        if prices is None or model is None:
+            return None
+        try:
+            return prices.price_of(model, provider)
+        except Exception:
+            _log.exception("The price of model %r could not be found.", model)
+            return None
+
+    def priced(self, usage: Usage, asked: CallShape | None = None) -> Usage:
+        """Return a usage with its model and its cost, as far as these are known.
+
+        Args:
+            usage: What was used. The model that it names counts; one whose price is not known has
+                that of the model that was asked for.
+            asked: What was known of the request.
+        """
+        model = usage.model or (None if asked is None else model_name(asked.model))
+        cost = usage.cost_micro_usd
+        if cost is None and (usage.measured or usage.total_tokens):
+            cost = self._cost(usage, asked)
+        if model == usage.model and cost == usage.cost_micro_usd:
+            return usage
+        return replace(usage, model=model, cost_micro_usd=cost)
+
+    def _cost(self, usage: Usage, asked: CallShape | None) -> int | None:
+        """Return what a usage costs by the model that it names, or else that was asked for."""
+        if self._engine.prices is None:
+            return None
+        wanted = None if asked is None else asked.model
+        for model in dict.fromkeys((usage.model, wanted)):
+            price = self.price_of(model, None if asked is None else asked.provider)
+            cost = None if price is None else price.cost(usage)
+            if cost is not None:
+                return cost
+        return None
 
     def _known(self, name: str) -> str:
         """Return a name in its one spelling.
@@ -193,14 +260,14 @@ class Door(ContractDoor):
         return (self.contract_of(name) or self._engine.contract(name)).agent_name
 
     def _reserve_command(
-        self, name: str, tokens: int, key: str | None, ttl_s: float | None
+        self, name: str, tokens: int | Decimal, key: str | None, ttl_s: float | None
     ) -> Reserve:
         agent = self._known(name)
         if ttl_s is not None:
             ttl_s = check_seconds(ttl_s, f"ttl_s of a hold for agent {agent!r}")
         return Reserve(
             agent=agent,
-            amount=check_amount(tokens, f"The hold for agent {agent!r}"),
+            amount=amount_in(tokens, self.settings.unit, f"The hold for agent {agent!r}"),
             hold_id=new_id(),
             ttl_s=self._hold_ttl_s if ttl_s is None else ttl_s,
             key=check_key(key),
@@ -235,7 +302,7 @@ class Door(ContractDoor):
         return command._replace(agent=agent, key=key)
 
     def _charge_command(
-        self, name: str, tokens_or_usage: int | Usage, note: str, key: str | None
+        self, name: str, tokens_or_usage: int | Decimal | Usage, note: str, key: str | None
     ) -> commands.Charge:
         agent = self._known(name)
         amount, usage = self.weighed(tokens_or_usage, f"The usage of agent {agent!r}")
@@ -248,7 +315,8 @@ class Door(ContractDoor):
             BudgetExceededError: It does not.
         """
         if isinstance(reply, Denied):
-            error = refusal(reply, scope, self.contract_of(reply.agent), sizing)
+            contract = self.contract_of(reply.agent)
+            error = refusal(reply, scope, contract, sizing, self.settings.unit)
             self._engine.listeners.refused(error)
             raise error
         assert isinstance(reply, Granted)
@@ -270,13 +338,16 @@ class Door(ContractDoor):
         """
         for manager, one in zip(self._outwards(), posted, strict=True):
             if one.overdraft and manager.settings.enforcement != "observe":
-                raise overdrawn(one, manager.scope_name)
+                raise overdrawn(one, manager.scope_name, manager.settings.unit)
         return posted[0]
 
-    def _top_up_command(self, name: str | None, tokens: int, key: str | None) -> commands.TopUp:
+    def _top_up_command(
+        self, name: str | None, tokens: int | Decimal, key: str | None
+    ) -> commands.TopUp:
         agent = None if name is None else self._known(name)
         to = "the pool" if agent is None else f"agent {agent!r}"
-        return commands.TopUp(agent, check_amount(tokens, f"The top-up of {to}"), check_key(key))
+        amount = amount_in(tokens, self.settings.unit, f"The top-up of {to}")
+        return commands.TopUp(agent, amount, check_key(key))
 
     def _confidence_command(self, name: str, score: float | None) -> commands.Confidence:
         if score is not None:

@@ -12,7 +12,15 @@ from tbcontracts.door import Door
 from tbcontracts.errors import BudgetExceededError
 from tbcontracts.ids import new_id
 from tbcontracts.refusals import UNATTRIBUTED, no_contract, unattributed, undecidable
-from tbcontracts.sizing import CallShape, HoldSize, Unbounded, expected_size, strict_size
+from tbcontracts.sizing import (
+    NO_PRICE,
+    CallShape,
+    HoldSize,
+    Unbounded,
+    expected_size,
+    in_dollars,
+    strict_size,
+)
 from tbcontracts.usage import Usage
 
 if TYPE_CHECKING:
@@ -41,19 +49,18 @@ class CallDoor(Door):
     def _beyond(self, inner: Call, command: Reserve | Refuse) -> int:
         """Return what a call needs beyond the hold that its outer layer placed for it."""
         limited = self.contract_of(command.agent) is not None
-        return max(0, command.amount - inner.hold._tokens_in_all) if limited else 0
+        return max(0, command.amount - inner.hold._amount_in_all) if limited else 0
 
-    def _more_command(self, hold: Hold, tokens: int, sizing: str) -> Reserve:
+    def _more_command(self, hold: Hold, amount: int, sizing: str) -> Reserve:
         """Return what holds more for a call that needs more than its hold."""
-        command = self._reserve_command(hold.agent_name, tokens, None, None)
+        command = self._reserve_command(hold.agent_name, amount, None, None)
         return command._replace(sizing=sizing)
 
     def _beside_command(self, hold: Hold, usage: Usage) -> commands.Charge:
         """Return the charge for what was used beside a call that has a hold."""
         track = self.contract_of(hold.agent_name) is None
-        return commands.Charge(
-            hold.agent_name, self.weighed(usage, "The usage")[0], usage, "govern", None, track
-        )
+        amount, priced = self.weighed(usage, "The usage", unpriced=hold._amount_in_all)
+        return commands.Charge(hold.agent_name, amount, priced, "govern", None, track)
 
     def _call_command(
         self, agent: str | None, shape: CallShape
@@ -63,21 +70,33 @@ class CallDoor(Door):
         enforcement = self.settings.enforcement
         observed = enforcement == "observe"
         contract = self.contract_of(name)
-        expected = expected_size(shape, contract, self._engine.forecast(name))
+        dollars = self.settings.unit == "usd"
+        price = self.price_of(shape.model, shape.provider) if dollars else None
+        expected = expected_size(shape, contract, self._engine.forecast(name), price)
         size: HoldSize | Unbounded = expected
-        code = "unbounded"
         if track and self.settings.denies_unattributed and not observed:
-            size, code = unattributed(name, self.contracts), "unattributed"
+            size = unattributed(name, self.contracts)
         elif enforcement == "strict":
             size = strict_size(shape, contract)
+        if dollars and isinstance(size, HoldSize):
+            size = in_dollars(size, shape, price, strict=enforcement == "strict")
         if isinstance(size, Unbounded):
-            return Refuse(name, expected.tokens, code, track=track), size
-        leave = self._kept_back(name)
-        ttl_s = self._hold_ttl_s
-        command = Reserve(
-            name, size.tokens, new_id(), ttl_s, None, leave, size.sizing, enforcement, track
-        )
-        return command, size
+            asked = 0 if dollars else expected.tokens
+            return Refuse(name, asked, size.code, observed=observed, track=track), size
+        return self._call_hold(name, size, track=track), size
+
+    def _call_hold(self, name: str, size: HoldSize, *, track: bool) -> Reserve:
+        """Return the hold for a call of a known size."""
+        leave, ttl_s = self._kept_back(name), self._hold_ttl_s
+        how = (size.sizing, self.settings.enforcement, track)
+        return Reserve(name, size.amount, new_id(), ttl_s, None, leave, *how)
+
+    def _let_through(self, refused: Refuse, shape: CallShape) -> tuple[Reserve, HoldSize]:
+        """Return the hold of a call that only observe mode lets through: of nothing."""
+        agent = refused.agent
+        contract, forecast = self.contract_of(agent), self._engine.forecast(agent)
+        size = expected_size(shape, contract, forecast)._replace(sizing=NO_PRICE, amount=0)
+        return self._call_hold(agent, size, track=refused.track), size
 
     def _account_for(self, agent: str | None) -> tuple[str, bool]:
         """Return whose account pays for a call, and whether that name has no contract."""
@@ -95,6 +114,6 @@ class CallDoor(Door):
     def _refusal(self, reply: Reply, size: Unbounded) -> BudgetExceededError:
         """Return the error for a call that was refused before the books were asked."""
         assert isinstance(reply, Denied)
-        error = undecidable(reply, size, self.scope_name)
+        error = undecidable(reply, size, self.scope_name, self.settings.unit)
         self._engine.listeners.refused(error)
         return error

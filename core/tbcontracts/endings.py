@@ -41,13 +41,16 @@ class Ending(NamedTuple):
     """Whoever waited for the answer went away; it may still come."""
 
 
-def how_it_ended(ending: Ending, *, hold_tokens: int, input_tokens: int | None) -> Usage | None:
+def how_it_ended(
+    ending: Ending, *, hold_tokens: int, input_tokens: int | None, hold_cost: int | None = None
+) -> Usage | None:
     """Decide what a call that ended is charged.
 
     Args:
         ending: What is known.
-        hold_tokens: The size of its hold: the charge where nothing else is known.
+        hold_tokens: How many tokens its hold is for: the charge where nothing else is known.
         input_tokens: The estimate of its input; None where there is none.
+        hold_cost: The size of a hold in dollars, in micro-dollars: the charge in its place.
 
     Returns:
         The usage to settle, or None to give the hold back.
@@ -60,16 +63,17 @@ def how_it_ended(ending: Ending, *, hold_tokens: int, input_tokens: int | None) 
         return None
     if usage is not None and usage.total_tokens:
         output = max(usage.output_tokens, ending.output_tokens_seen or 0)
-        return Usage.estimated(usage.input_tokens, output, usage.raw)
+        return Usage.estimated(usage.input_tokens, output, usage.raw, model=usage.model)
     raw = None if usage is None else usage.raw
     if input_tokens is None:
-        return Usage.estimated(hold_tokens, raw=raw)
+        return Usage.estimated(hold_tokens, raw=raw, cost_micro_usd=hold_cost)
     if ending.output_tokens_seen is not None:
         return Usage.estimated(input_tokens, ending.output_tokens_seen, raw)
     if ending.given_up or _is_cancelled(ending.error):
         # It was sent and then given up: the provider read it; how far it answered, nobody knows.
         return Usage.estimated(input_tokens, raw=raw)
-    return Usage.estimated(input_tokens, max(0, hold_tokens - input_tokens), raw)
+    answer = max(0, hold_tokens - input_tokens)
+    return Usage.estimated(input_tokens, answer, raw, cost_micro_usd=hold_cost)
 
 
 def is_unbilled(error: BaseException | None) -> bool:

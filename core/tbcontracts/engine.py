@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from tbcontracts import attribution
 from tbcontracts.books import Statement
 from tbcontracts.commands import (
     ChangeContract,
     Command,
     Open,
     Reply,
+    agent_of,
 )
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import ContractConflictError, UnknownAgentError
 from tbcontracts.events import JournalEntry
 from tbcontracts.heartbeat import Heartbeat
 from tbcontracts.listeners import Listeners
-from tbcontracts.patterns import AGENTS_MAX, ContractPattern, Patterns
 from tbcontracts.posting import Posting
+from tbcontracts.registry import Registry
 from tbcontracts.settings import Settings
 from tbcontracts.sizing import Forecast
 from tbcontracts.stores.base import Applied, Clock, Store
@@ -33,16 +31,16 @@ from tbcontracts.waiting import Lines
 
 if TYPE_CHECKING:
     from tbcontracts.outbox import Outbox
+    from tbcontracts.pricing import PriceSource
 
 _OWN_FIELDS = ("max_output_tokens", "on_exceeded", "confidence_key")
 _OPENED_MAX = 10_000
 _FORECASTS_MAX = 10_000
-_WARNED_MAX = 1_000
 _CHANGE_TRIES_MAX = 1_000
 _log = logging.getLogger("tbcontracts")
 
 
-class Engine(Posting):
+class Engine(Registry, Posting):
     """Sends commands to the store, and sees to it that a scope's contracts are open before.
 
     Args:
@@ -50,6 +48,7 @@ class Engine(Posting):
         settings: How the manager behaves.
         outbox: Where what was used is noted before it is sent, if anywhere.
         clock: Returns seconds since the epoch, where the store does not.
+        prices: What models cost, if anybody knows.
     """
 
     def __init__(
@@ -58,58 +57,22 @@ class Engine(Posting):
         settings: Settings,
         outbox: Outbox | None = None,
         clock: Clock | None = None,
+        prices: PriceSource | None = None,
     ) -> None:
         self.store = store
         self.settings = settings
-        self.contracts: dict[str, BudgetContract] = {}
-        self.patterns = Patterns()
+        self.prices = prices
+        self._begin_registry(settings.unit)
         self.listeners = Listeners()
         self.thresholds: Thresholds | None = None
         if settings.warn_at:
-            self.thresholds = Thresholds(tuple(settings.warn_at), self._is_limited, settings.unit)
+            self.thresholds = Thresholds(tuple(settings.warn_at), self.is_limited, settings.unit)
             self.listeners.add(self.thresholds)
         self.lines = Lines()
         self.heartbeat = Heartbeat(self.apply)
-        self._lock = threading.RLock()  # a finalizer may come back here on the same thread
-        self._version = 0  # how many contracts there are; a scope is open up to some version
         self._opened: dict[str, int] = {}
         self._forecasts: dict[str, Forecast] = {}
-        self._warned: set[str] = set()
         self._begin_posting(outbox, clock or time.time)
-
-    def _is_limited(self, scope: str, agent: str) -> bool:
-        return self.contract_in(scope, agent) is not None
-
-    def register(self, contract: BudgetContract) -> BudgetContract:
-        """Add a contract; the same one again changes nothing.
-
-        Raises:
-            ContractConflictError: The agent has another contract already.
-            TypeError: It is no contract.
-        """
-        if not isinstance(contract, BudgetContract):
-            msg = f"What is registered must be a BudgetContract, not {type(contract).__name__}."
-            raise TypeError(msg)
-        if isinstance(contract, ContractPattern):
-            return self.register_pattern(contract)
-        name = contract.agent_name
-        with self._lock:
-            known = self.contracts.get(name)
-            if known is None:
-                self.contracts[name] = contract
-                self._version += 1
-                return contract
-        if known != contract:
-            msg = f"Agent {name!r} is registered already, as {known}, not as {contract}."
-            remedy = f"What helps: manager.change_contract({name!r}, ...)."
-            raise ContractConflictError(msg, remedy=remedy)
-        return known
-
-    def register_pattern(
-        self, pattern: ContractPattern, agents_max: int = AGENTS_MAX
-    ) -> ContractPattern:
-        """Add terms for every agent whose name matches; see `Patterns.add`."""
-        return self.patterns.add(pattern, agents_max)
 
     def change(self, scope: str, name: str, fields: Mapping[str, Any]) -> BudgetContract:
         """Change an agent's contract in a scope, and for scopes that are opened later.
@@ -170,39 +133,12 @@ class Engine(Posting):
                 self.patterns.note(scope, command.contract)
         return command.contract
 
-    def contract_in(self, scope: str, name: str) -> BudgetContract | None:
-        """Return the contract that answers for a name in a scope: its own, or by pattern."""
-        contract = self.contracts.get(name)
-        if contract is None and self.patterns:
-            return self.patterns.contract(scope, name)
-        return contract
-
-    def contract(self, name: str) -> BudgetContract:
-        """Return an agent's contract.
-
-        Raises:
-            UnknownAgentError: It has none.
-        """
-        contract = self.contracts.get(name)
-        if contract is None:
-            near = attribution.nearest(name, self.contracts)
-            hint = f" Did you mean {near!r}?" if near else ""
-            msg = f"No agent {name!r} is registered.{hint}"
-            remedy = f"What helps: manager.register_agent({name!r}, max_tokens=...)."
-            raise UnknownAgentError(msg, remedy=remedy)
-        return contract
-
-    def priority_of(self, agent: str) -> int:
-        """Return an agent's priority; a name without a contract has the lowest."""
-        contract = self.contracts.get(agent) or self.patterns.match(agent)
-        return 1 if contract is None else contract.priority
-
     def apply(self, scope: str, command: Command) -> Reply:
         """Carry out a command in a scope."""
         command = self._keyed(command)
         if self._opened.get(scope) != self._version:
             self.open(scope)
-        if self.patterns and (seen := self._first_seen(scope, command)):
+        if self.patterns and (seen := self.first_seen(scope, command)):
             self.open(scope, seen)
         try:
             applied = self.store.apply(scope, command)
@@ -218,7 +154,7 @@ class Engine(Posting):
         command = self._keyed(command)
         if self._opened.get(scope) != self._version:
             await self.aopen(scope)
-        if self.patterns and (seen := self._first_seen(scope, command)):
+        if self.patterns and (seen := self.first_seen(scope, command)):
             await self.aopen(scope, seen)
         try:
             applied = await self.store.aapply(scope, command)
@@ -232,7 +168,7 @@ class Engine(Posting):
     def open(self, scope: str, seen: BudgetContract | None = None) -> None:
         """Open all contracts in a scope as one step, with that of an agent seen first."""
         version, contracts = self._to_open(scope, seen)
-        opened = self.store.apply(scope, Open(contracts))
+        opened = self.store.apply(scope, Open(contracts, self.settings.unit))
         self._told(scope, opened)
         if self.store.durable:
             for change in self._differing(scope, opened, contracts, self.store.read(scope)):
@@ -242,7 +178,7 @@ class Engine(Posting):
     async def aopen(self, scope: str, seen: BudgetContract | None = None) -> None:
         """Open all contracts in a scope, without blocking the event loop; see `open`."""
         version, contracts = self._to_open(scope, seen)
-        opened = await self.store.aapply(scope, Open(contracts))
+        opened = await self.store.aapply(scope, Open(contracts, self.settings.unit))
         self._told(scope, opened)
         if self.store.durable:
             statement = await self.store.aread(scope)
@@ -271,14 +207,6 @@ class Engine(Posting):
             forecast = self._forecasts.setdefault(agent, Forecast())
         return forecast
 
-    def warn_once(self, topic: str, message: str) -> None:
-        """Warn, but only once for each topic, and of at most 1,000 topics."""
-        with self._lock:
-            if topic in self._warned or len(self._warned) >= _WARNED_MAX:
-                return
-            self._warned.add(topic)
-        warnings.warn(message, UserWarning, stacklevel=2)
-
     def add_listener(self, listener: Callable[[str, JournalEntry], object]) -> Callable[[], None]:
         """Add a listener; returns a function that takes it away."""
         return self.listeners.add(listener)
@@ -291,13 +219,6 @@ class Engine(Posting):
             return self._version, (seen,)
         with self._lock:
             return self._version, (*self.contracts.values(), *self.patterns.seen(scope))
-
-    def _first_seen(self, scope: str, command: Command) -> BudgetContract | None:
-        """Return the contract of the agent of a command, where a pattern has to make it first."""
-        agent = _agent_of(command)
-        if agent is None or agent in self.contracts or self.patterns.is_seen(scope, agent):
-            return None
-        return self.patterns.contract(scope, agent)
 
     def _differing(
         self,
@@ -358,7 +279,7 @@ class Engine(Posting):
 
     def _was_dropped(self, scope: str, command: Command) -> bool:
         """Return whether the store dropped an idle scope whose agent is registered here."""
-        agent = _agent_of(command)
+        agent = agent_of(command)
         return agent in self.contracts or (
             agent is not None and self.patterns.is_seen(scope, agent)
         )
@@ -379,14 +300,6 @@ class Engine(Posting):
         if applied.entries and self.listeners:
             self.listeners.tell(scope, applied.entries)
         return applied.reply
-
-
-def _agent_of(command: Command) -> str | None:
-    """Return the agent that a command names."""
-    if isinstance(command, ChangeContract):
-        return command.contract.agent_name
-    agent: str | None = getattr(command, "agent", None)
-    return agent
 
 
 def _ever_changing(scope: str, name: str) -> ContractConflictError:

@@ -51,11 +51,12 @@ class BudgetExceededError(TBCError, RuntimeError):
 
     Attributes:
         agent_name: Whose budget it was.
-        requested: Tokens that the call asked for.
-        available: Tokens that the agent could have reached: its own, the pool's and the donors'.
+        requested: What the call asked for, in tokens or, as `unit` says, millionths of a dollar.
+        available: What the agent could have reached: its own, the pool's and the donors'.
         reason: The refusal in words, without the remedy.
         scope: The set of books that refused.
-        lacking: Tokens that a top-up would have to add; an overdraft, which is paid first, counts.
+        lacking: What a top-up would have to add; an overdraft, which is paid first, counts.
+        unit: What these numbers are: "tokens", or "usd" for millionths of a dollar.
     """
 
     code = "budget_exceeded"
@@ -71,7 +72,9 @@ class BudgetExceededError(TBCError, RuntimeError):
         scope: str = "default",
         remedy: str | None = None,
         lacking: int | None = None,
+        unit: str = "tokens",
     ) -> None:
+        self.unit = unit
         self.agent_name = agent_name
         self.requested = requested
         self.available = available
@@ -99,6 +102,7 @@ class BudgetExceededError(TBCError, RuntimeError):
             "scope": self.scope,
             "remedy": self.remedy,
             "lacking": self.lacking,
+            "unit": self.unit,
         }
 
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from tbcontracts.checks import check_amount
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import BudgetExceededError, ConfidenceGateError
 from tbcontracts.ids import new_id
+from tbcontracts.money import amount_in, micro_usd
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from tbcontracts.manager import BudgetManager
 
 Kind = Literal["raise", "end", "ask", "fallback"]
@@ -68,14 +70,16 @@ class BudgetRequest(NamedTuple):
     agent_name: str
     scope: str
     requested: int
-    """Tokens of the hold that was refused."""
+    """The hold that was refused, in the unit of the books."""
     available: int
-    """Tokens that could be reached."""
+    """What could be reached."""
     lacking: int
-    """Tokens that would be enough."""
+    """What would be enough."""
     reason: str
     request_id: str
     """A grant is applied once for each of these, however often it is sent."""
+    unit: str = "tokens"
+    """What these numbers are: tokens, or "usd" for millionths of a dollar."""
 
 
 def request_for(refusal: BudgetExceededError, request_id: str | None = None) -> BudgetRequest:
@@ -93,32 +97,49 @@ def request_for(refusal: BudgetExceededError, request_id: str | None = None) -> 
         refusal.lacking,
         refusal.reason,
         request_id or new_id(),
+        refusal.unit,
     )
 
 
-def grant(manager: BudgetManager, request: BudgetRequest, tokens: int) -> None:
+def grant(manager: BudgetManager, request: BudgetRequest, tokens: int | Decimal) -> None:
     """Give a paused agent what it was granted; the same request again gives nothing more.
 
     Args:
         manager: Whose books.
         request: What was asked for.
-        tokens: What was granted.
+        tokens: What was granted; dollars as a `Decimal`.
 
     Raises:
         IdempotencyConflictError: This request was granted before, with another number.
         TypeError: `tokens` is no whole number.
         ValueError: `tokens` is out of range.
     """
-    tokens = check_amount(tokens, f"The grant for agent {request.agent_name!r}")
+    what = f"The grant for agent {request.agent_name!r}"
+    tokens = amount_in(tokens, manager.settings.unit, what)
     books = manager.scope(request.scope)
     books.top_up(request.agent_name, tokens, key=_key(request.request_id))
 
 
-async def agrant(manager: BudgetManager, request: BudgetRequest, tokens: int) -> None:
+async def agrant(manager: BudgetManager, request: BudgetRequest, tokens: int | Decimal) -> None:
     """Give a paused agent what it was granted without blocking the event loop; see `grant`."""
-    tokens = check_amount(tokens, f"The grant for agent {request.agent_name!r}")
+    what = f"The grant for agent {request.agent_name!r}"
+    tokens = amount_in(tokens, manager.settings.unit, what)
     books = manager.scope(request.scope)
     await books.atop_up(request.agent_name, tokens, key=_key(request.request_id))
+
+
+def granted_amount(answer: Any, unit: str, what: str = "The grant") -> int:
+    """Return what somebody answered who was asked for budget, in the unit of the books.
+
+    A number is that; dollars may be given as a `Decimal` or as text, "0.50" or "$0.50".
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is out of range.
+    """
+    if unit == "usd" and isinstance(answer, str):
+        return micro_usd(answer.strip().removeprefix("$").replace(",", ""), what)
+    return amount_in(answer, unit, what)
 
 
 def was_granted(manager: BudgetManager, request_id: str) -> bool:

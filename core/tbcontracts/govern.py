@@ -18,6 +18,7 @@ from tbcontracts.checks import check_amount
 from tbcontracts.endings import Ending
 from tbcontracts.errors import BudgetExceededError, ConfigurationError
 from tbcontracts.exhaustion import BudgetRequest, agrant, grant, policy_of, request_for, what_now
+from tbcontracts.money import amount_in, is_decimal
 from tbcontracts.scores import ScoreSource, score_source
 from tbcontracts.sizing import CallShape
 from tbcontracts.streams import Stream, text_in
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from tbcontracts.manager import BudgetManager
 
 AskFn = Callable[[BudgetRequest], Any]
-"""Called when a contract says "ask": returns how many tokens are granted; 0 or None refuses."""
+"""Called when a contract says "ask": returns how much is granted, a number of tokens or a `Decimal`
+of dollars; 0 or None refuses."""
 
 _log = logging.getLogger("tbcontracts")
 
@@ -53,6 +55,7 @@ class Governed:
         confidence_fn: How a result is scored, if it is.
         usage_fn: Where a result's usage is, if it is not where providers put it.
         ask_fn: Whom to ask for more budget, if anybody.
+        model: Which model it asks, if that is known.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Governed:
         confidence_fn: ScoreSource | None,
         usage_fn: Callable[[Any], Any] | None,
         ask_fn: AskFn | None,
+        model: str | None = None,
     ) -> None:
         of_agent = f"of agent {name!r}"
         for function, what in ((usage_fn, "usage_fn"), (ask_fn, "ask_fn")):
@@ -79,6 +83,7 @@ class Governed:
         self._score = score
         self._usage_fn = usage_fn
         self._ask_fn = ask_fn
+        self._model = model
 
     # --- before the call --------------------------------------------------------------------------
 
@@ -111,7 +116,7 @@ class Governed:
     ) -> Call | Instead | BudgetExceededError:
         """Hold for a call; return a refusal that somebody is to be asked about."""
         try:
-            shape = _shape(args, kwargs)
+            shape = _shape(args, kwargs)._replace(model=self._model)
             return self.manager.begin_call(self.name, shape, note="govern", apart=True)
         except BudgetExceededError as refusal:
             return self._about(refusal)
@@ -121,7 +126,7 @@ class Governed:
     ) -> Call | Instead | BudgetExceededError:
         """Hold for a call without blocking the event loop."""
         try:
-            shape = _shape(args, kwargs)
+            shape = _shape(args, kwargs)._replace(model=self._model)
             return await self.manager.abegin_call(self.name, shape, note="govern", apart=True)
         except BudgetExceededError as refusal:
             return self._about(refusal)
@@ -226,7 +231,9 @@ class Governed:
         posted = ended.usage
         # An estimate that was posted below may well be of the request that is reported here.
         known = posted is None or not posted.measured or posted == usage
-        return None if known or not call.is_outer else usage
+        if known or not call.is_outer:
+            return None
+        return self.manager.priced(usage, call.shape)
 
     def score(self, result: Any) -> Any:
         """Return what `confidence_fn` says; None if there is none or it fails."""
@@ -270,7 +277,7 @@ class Governed:
         """Return the usage of a result, and the output that can be counted in it."""
         try:
             if self._usage_fn is not None:
-                usage = _as_usage(self._usage_fn(result))
+                usage = _as_usage(self._usage_fn(result), self.manager.settings.unit)
             else:
                 usage = stream.usage if stream is not None else _reported(result)
                 if usage is not None and call.has_heard(usage):
@@ -321,10 +328,15 @@ def _reported(result: Any) -> Usage | None:
     return usage if usage.measured else None
 
 
-def _as_usage(value: Any) -> Usage | None:
-    """Return what `usage_fn` returned as a usage: a number of tokens, or anything readable."""
+def _as_usage(value: Any, unit: str) -> Usage | None:
+    """Return what `usage_fn` returned as a usage: a number of tokens, or anything readable.
+
+    In dollars a `Decimal` is what it cost.
+    """
     if value is None or isinstance(value, Usage):
         return value
     if isinstance(value, int):
         return Usage(output_tokens=check_amount(value, "What usage_fn returned"))
+    if unit == "usd" and is_decimal(value):
+        return Usage(cost_micro_usd=amount_in(value, unit, "What usage_fn returned"))
     return Usage.read(value)

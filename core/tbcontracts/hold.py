@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from tbcontracts.abandoned import to_its_end
 from tbcontracts.books import Resolution
 from tbcontracts.checks import check_seconds
 from tbcontracts.commands import Command, Extend, Granted, Posted, Reply, Reserve, Settle, Void
 from tbcontracts.endings import Ending, how_it_ended
 from tbcontracts.errors import HoldResolvedError
+from tbcontracts.money import figure
 from tbcontracts.rules.common import resolved_otherwise
 from tbcontracts.usage import Usage
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from typing_extensions import Self
 
     from tbcontracts.events import Move
     from tbcontracts.manager import BudgetManager
 
 
-T = TypeVar("T")
 _log = logging.getLogger("tbcontracts")
 
 
@@ -48,14 +49,14 @@ def only_if_open(granted: Granted, command: Reserve) -> Iterator[None]:
 _VOIDED = Resolution("voided")
 
 
-class _HoldBase:
+class AnyHold:
     """What a hold knows, whichever way it is ended."""
 
     def __init__(self, scope: str, tokens: int, granted: Granted) -> None:
         self._granted = granted
         self.scope = scope
         self.tokens = tokens
-        """The size that was asked for."""
+        """The size that was asked for, in the unit of the books."""
 
     @property
     def hold_id(self) -> str:
@@ -95,14 +96,27 @@ class _HoldBase:
     def __repr__(self) -> str:
         """Show whose it is and how large."""
         state = "resolved" if self.resolved else "open"
-        return f"<{type(self).__name__} {self.agent_name!r} {self.tokens:,} {state}>"
+        return f"<{type(self).__name__} {self.agent_name!r} {self._size_said} {state}>"
+
+    @property
+    def _size_said(self) -> str:
+        """Its size, for people."""
+        return f"{self.tokens:,}"
 
     def _leaving(self, error: BaseException | None) -> Usage | None:
         """Return what to settle when a `with` block ends without a word; None is to void."""
-        return how_it_ended(Ending(error=error), hold_tokens=self.tokens, input_tokens=None)
+        ending = Ending(error=error)
+        if self._in_usd:
+            return how_it_ended(ending, hold_tokens=0, input_tokens=None, hold_cost=self.tokens)
+        return how_it_ended(ending, hold_tokens=self.tokens, input_tokens=None)
+
+    @property
+    def _in_usd(self) -> bool:
+        """Whether its books are in dollars."""
+        raise NotImplementedError
 
 
-class Hold(_HoldBase):
+class Hold(AnyHold):
     """Budget set aside for one call.
 
     End it once, with `settle` or `void`. As a context manager it ends itself: a block that is left
@@ -127,6 +141,7 @@ class Hold(_HoldBase):
         self._ending: tuple[Resolution, Reply] | None = None  # for good, and the reply to it
         self._outer: Hold | None = None
         self._more: list[Hold] = []  # what it grew by, ended with it
+        self._for_tokens = tokens  # how many tokens it is for, where it is in dollars
 
     @property
     def resolved(self) -> bool:
@@ -134,15 +149,34 @@ class Hold(_HoldBase):
         return self._resolved
 
     @property
-    def _tokens_in_all(self) -> int:
-        """Its size with what it grew by."""
+    def _in_usd(self) -> bool:
+        return self._manager.settings.unit == "usd"
+
+    @property
+    def _size_said(self) -> str:
+        return figure(self.tokens, self._manager.settings.unit)
+
+    @property
+    def _amount_in_all(self) -> int:
+        """Its size with what it grew by, in the unit of the books."""
         return self.tokens + sum(more.tokens for more in self._more)
 
-    def settle(self, usage: Usage | int, *, final: bool = True) -> Posted:
+    @property
+    def _tokens_in_all(self) -> int:
+        """How many tokens it is for, with what it grew by."""
+        return self._for_tokens + sum(more._for_tokens for more in self._more)
+
+    def _is_for(self, tokens: int) -> Self:
+        """Note how many tokens it is for."""
+        self._for_tokens = tokens
+        return self
+
+    def settle(self, usage: Usage | int | Decimal, *, final: bool = True) -> Posted:
         """Replace the hold by what was used; posted in full, even beyond the budget.
 
         Args:
-            usage: A `Usage`, or a number of tokens.
+            usage: A `Usage`, or an amount: a number of tokens, or a `Decimal` of dollars. In
+                dollars a usage without a known price is charged the whole hold.
             final: False posts an estimate that a later `settle` or `void` replaces by the truth.
 
         Returns:
@@ -165,7 +199,7 @@ class Hold(_HoldBase):
             self._outer.settle(usage, final=final)
         return reply
 
-    async def asettle(self, usage: Usage | int, *, final: bool = True) -> Posted:
+    async def asettle(self, usage: Usage | int | Decimal, *, final: bool = True) -> Posted:
         """Replace the hold by what was used; see `settle`."""
         resolution, (*parts, own) = self._settlement(usage, final)
         reply = self._first_reply(resolution)
@@ -259,22 +293,25 @@ class Hold(_HoldBase):
             self._ending = resolution, reply
 
     def _settlement(
-        self, usage: Usage | int, final: bool
+        self, usage: Usage | int | Decimal, final: bool
     ) -> tuple[Resolution, list[tuple[Hold, Command]]]:
         """Return how the hold ends: the settlements of what it grew by, and its own at last.
 
         Each takes at most its own size, and the last one the rest, so that nothing comes free in
         between. The buckets stand on the last one.
         """
-        amount, buckets = self._manager.weighed(usage, f"The usage of agent {self.agent_name!r}")
+        what = f"The usage of agent {self.agent_name!r}"
+        amount, buckets = self._manager.weighed(usage, what, unpriced=self._amount_in_all)
         resolution = Resolution("settled", amount)
         track = self._manager.contract_of(self.agent_name) is None
-        unmeasured = None if buckets is None or buckets.measured else Usage(measured=False)
+        # The cost stands on the last one, too; where it is not known, that is said there.
+        measured = buckets is None or buckets.measured
+        nothing = Usage(measured=measured, cost_micro_usd=0)
         commands: list[tuple[Hold, Command]] = []
         for more in self._more:
             part = min(more.tokens, max(0, amount - self.tokens))
             amount -= part
-            rest = (self.agent_name, part, unmeasured, self._note, final, track)
+            rest = (self.agent_name, part, nothing, self._note, final, track)
             commands.append((more, Settle(more.hold_id, *rest)))
         settle = Settle(self.hold_id, self.agent_name, amount, buckets, self._note, final, track)
         return resolution, [*commands, (self, settle)]
@@ -299,7 +336,7 @@ class Hold(_HoldBase):
         """End a hold that the block left open; an error of the block stays the one that is seen."""
         if self._resolved:
             return
-        with _behind(error):
+        with behind(error):
             usage = self._leaving(error)
             if usage is None:
                 self.void()
@@ -307,63 +344,8 @@ class Hold(_HoldBase):
                 self.settle(usage)
 
 
-class AsyncHold(_HoldBase):
-    """Budget set aside for one call: a `Hold` whose methods are awaited."""
-
-    def __init__(self, hold: Hold) -> None:
-        super().__init__(hold.scope, hold.tokens, hold._granted)
-        self._hold = hold
-        self._ending = False  # an end was asked for, and goes on even if its task is cancelled
-
-    @property
-    def resolved(self) -> bool:
-        """Whether it was ended in this process."""
-        return self._hold.resolved
-
-    async def settle(self, usage: Usage | int, *, final: bool = True) -> Posted:
-        """Replace the hold by what was used; see `Hold.settle`."""
-        return await self._to_its_end(self._hold.asettle(usage, final=final))
-
-    async def void(self) -> None:
-        """Give the hold back; see `Hold.void`."""
-        await self._to_its_end(self._hold.avoid())
-
-    async def _to_its_end(self, ending: Coroutine[Any, Any, T]) -> T:
-        """End the hold, even if the task that awaits it is cancelled meanwhile."""
-        self._ending = True
-        try:
-            return await to_its_end(ending)
-        except Exception:
-            self._ending = False
-            raise
-
-    async def extend(self, ttl_s: float) -> None:
-        """Let the hold live for `ttl_s` seconds from now; see `Hold.extend`."""
-        await self._hold.aextend(ttl_s)
-
-    async def __aenter__(self) -> Self:
-        """Return the hold."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End a hold that the block left open; an error of the block stays the one that is seen."""
-        if self.resolved or self._ending:
-            return
-        with _behind(error):
-            usage = self._leaving(error)
-            if usage is None:
-                await self.void()
-            else:
-                await self.settle(usage)
-
-
 @contextmanager
-def _behind(error: BaseException | None) -> Iterator[None]:
+def behind(error: BaseException | None) -> Iterator[None]:
     """Let trouble with the end of a hold stand behind the error that ended its block."""
     try:
         yield

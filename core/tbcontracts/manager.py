@@ -6,7 +6,6 @@ no lock around the books and no rules of its own.
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,14 +23,17 @@ from tbcontracts.hold import Hold
 from tbcontracts.listeners import Listener
 from tbcontracts.manager_async import AsyncMethods
 from tbcontracts.posting import open_outbox
-from tbcontracts.settings import Settings, check_scope
+from tbcontracts.settings import Settings, check_scope, open_prices
 from tbcontracts.sizing import BEYOND, OUTGROWN, CallShape, Unbounded
 from tbcontracts.stores.base import Clock, Store, is_store, open_store
 from tbcontracts.usage import Count, Usage
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from typing_extensions import Self
 
+    from tbcontracts.pricing import Prices
     from tbcontracts.telemetry import OpenTelemetry
 
 
@@ -43,7 +45,8 @@ class BudgetManager(AsyncMethods):
         scope: The name of the books; `{utc:%Y-%m}` in it makes new ones each month.
         enforcement: "expected" holds what a call will probably use, "strict" what it cannot pass,
             "observe" refuses nothing and writes down what it would have refused.
-        unit: "tokens".
+        unit: "tokens", or "usd": budgets in US dollars. The books are then in millionths of a
+            dollar: where an amount is asked for, a whole number is these, and a `Decimal` dollars.
         count: "total", "uncached", or a weight for each bucket of a usage.
         policy: "priority": the pool, then lower or equal priorities lend.
         unattributed: What happens to calls that no contract answers for: "track" gives each name a
@@ -58,11 +61,16 @@ class BudgetManager(AsyncMethods):
             process needs a file of its own, and finds it again when it starts.
         warn_at: Shares of its budget, such as [0.8, 0.95]. When an agent has used as much, a
             warning is logged, once, and what `on_threshold` was given is called.
+        prices: What models cost. None knows no costs in tokens, and in dollars the list of known
+            models that the extra "prices" brings; "genai-prices" is that list; a table, in dollars
+            for a million tokens, is asked before it: {"my-model": {"input": "0.15", "output":
+            "0.60"}}; or a `PriceSource`.
         telemetry: "otel" or an `OpenTelemetry`; or a listener, told of every journal entry.
         clock: Returns seconds since the epoch; for tests.
 
     Raises:
         ConfigurationError: A setting has a value that is not known, or the outbox cannot be used.
+        ImportError: `prices="genai-prices"` and it is not installed.
     """
 
     def __init__(
@@ -79,6 +87,7 @@ class BudgetManager(AsyncMethods):
         on_store_error: str = "deny",
         outbox: str | os.PathLike[str] | None = None,
         warn_at: Sequence[float] = (),
+        prices: Prices = None,
         telemetry: Listener | OpenTelemetry | str | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -98,7 +107,8 @@ class BudgetManager(AsyncMethods):
         if not is_store(opened):
             msg = f"store must be a URL or a store, not {type(opened).__name__}."
             raise ConfigurationError(msg, remedy='What helps: store="memory://".')
-        self._engine = Engine(opened, settings, open_outbox(outbox), clock)
+        known = open_prices(prices, unit)
+        self._engine = Engine(opened, settings, open_outbox(outbox), clock, known)
         self._outer: tuple[BudgetManager, str] | None = None
         if isinstance(unattributed, BudgetContract):
             self._engine.register(unattributed)
@@ -135,73 +145,10 @@ class BudgetManager(AsyncMethods):
             manager.register(contract)
         return manager
 
-    @takes_agent_name
-    def register_agent(
-        self,
-        name: str,
-        priority: int = 1,
-        max_tokens: int = 1000,
-        min_reserve: int | None = None,
-        confidence_threshold: float | None = None,
-        *,
-        max_output_tokens: int | None = None,
-        on_exceeded: str | Mapping[str, Any] = "raise",
-        confidence_key: str | None = None,
-    ) -> BudgetContract:
-        """Give an agent a contract, in force in every scope of this manager.
-
-        The same registration again changes nothing. `BudgetContract` describes the arguments.
-
-        Raises:
-            ContractConflictError: The agent has a different contract already.
-            TypeError: A value has the wrong type.
-            ValueError: A value is out of range.
-        """
-        return self.register(
-            BudgetContract(
-                name,
-                priority,
-                max_tokens,
-                min_reserve,
-                confidence_threshold,
-                max_output_tokens,
-                on_exceeded,
-                confidence_key,
-            )
-        )
-
-    def register(self, contract: BudgetContract) -> BudgetContract:
-        """Put a contract in force, as `register_agent` does."""
-        return self._engine.register(contract)
-
-    def within(self, parent: BudgetManager, *, agent: str) -> Self:
-        """Return a manager each of whose holds and charges is also one on an agent of `parent`.
-
-        That is how totals above runs are kept: a crew within a team, a run within a month.
-
-        Raises:
-            UnknownAgentError: The parent has no such agent.
-            ConfigurationError: The parent is this manager or within it, or this one has a parent.
-        """
-        if not isinstance(parent, BudgetManager):
-            msg = f"A manager can only be within a BudgetManager, not {type(parent).__name__}."
-            raise ConfigurationError(msg, remedy="What helps: a second BudgetManager as parent.")
-        name = parent._known(agent)
-        if self._outer is not None:
-            msg = f"This manager is within agent {self._outer[1]!r} of another one already."
-            remedy = "What helps: manager.within(parent.within(grandparent, ...), ...)."
-            raise ConfigurationError(msg, remedy=remedy)
-        if any(outer._engine is self._engine for outer in parent._outwards()):
-            msg = "A manager cannot be within itself."
-            raise ConfigurationError(msg, remedy="What helps: a second BudgetManager as parent.")
-        view = copy.copy(self)
-        view._outer = (parent, name)
-        return view
-
     def reserve(
         self,
         name: str,
-        tokens: int,
+        tokens: int | Decimal,
         *,
         key: str | None = None,
         ttl_s: float | None = None,
@@ -211,7 +158,7 @@ class BudgetManager(AsyncMethods):
 
         Args:
             name: The agent.
-            tokens: How much; granted whole or not at all.
+            tokens: How much; granted whole or not at all. In dollars a `Decimal`.
             key: The same key again returns the same hold, whose limit then counts anew, or the
                 same refusal.
             ttl_s: After how many seconds the hold stops blocking budget if its owner vanished.
@@ -235,7 +182,7 @@ class BudgetManager(AsyncMethods):
     def record_usage(
         self,
         name: str,
-        tokens_or_usage: int | Usage,
+        tokens_or_usage: int | Decimal | Usage,
         note: str = "usage",
         confidence: float | None = None,
         *,
@@ -247,7 +194,8 @@ class BudgetManager(AsyncMethods):
 
         Args:
             name: The agent.
-            tokens_or_usage: A number of tokens, or a `Usage`.
+            tokens_or_usage: A number of tokens, or a `Usage`. In dollars a `Decimal`, or a usage
+                whose price is known: by its model, or by its `cost_micro_usd`.
             note: Your words for the journal, cut at 200 characters; never a prompt.
             confidence: How good the answer was, 0..1, for the confidence gate.
             key: The same key again posts nothing and returns the first reply.
@@ -256,6 +204,8 @@ class BudgetManager(AsyncMethods):
             BudgetExceededError: It was posted, and an overdraft is left, here or on the books of a
                 manager that this one is within; the error names agent and scope.
             UnknownAgentError: The agent has no contract; nothing was posted.
+            ValueError: The budget is in dollars, and what the usage costs is not known; nothing
+                was posted.
         """
         command = self._charge_command(name, tokens_or_usage, note, key)
         scored = None if confidence is None else self._confidence_command(name, confidence)
@@ -281,29 +231,43 @@ class BudgetManager(AsyncMethods):
         command, size = self._call_command(agent, shape)
         inner = self._inner_call(command.agent, shape, apart=apart)
         if isinstance(size, Unbounded):
-            if inner is not None:
-                inner.was_refused()
             assert isinstance(command, commands.Refuse)
-            raise self._refusal(self._engine.refuse(self.scope_name, command), size)
+            reply = self._engine.refuse(self.scope_name, command)
+            if not command.observed:
+                if inner is not None:
+                    inner.was_refused()
+                raise self._refusal(reply, size)
+            command, size = self._let_through(command, shape)
         if inner is not None:
             beyond = self._beyond(inner, command)
+            tokens = max(0, size.tokens - inner.hold._tokens_in_all)
             try:
-                more = self.hold_more(inner.hold, beyond, BEYOND) if beyond else None
+                more = self.hold_more(inner.hold, beyond, BEYOND, tokens=tokens) if beyond else None
             except BaseException:
                 inner.was_refused()
                 raise
             return inner.with_more(more)
         assert isinstance(command, commands.Reserve)
         around = self._call_around()
-        return Call(self, self._hold(command, note), shape, size, around=around)
+        hold = self._hold(command, note)._is_for(size.tokens)
+        return Call(self, hold, shape, size, around=around)
 
-    def hold_more(self, hold: Hold, tokens: int, sizing: str = OUTGROWN) -> Hold:
+    def hold_more(
+        self, hold: Hold, amount: int, sizing: str = OUTGROWN, *, tokens: int | None = None
+    ) -> Hold:
         """Hold more for the agent of a hold, on the same books; for a call that outgrows it.
+
+        Args:
+            hold: The hold.
+            amount: How much more, in the unit of the books.
+            sizing: How that was found.
+            tokens: How many tokens it is for; the same number if not given.
 
         Raises:
             BudgetExceededError: It does not fit; nothing moved.
         """
-        return self.scope(hold.scope)._hold(self._more_command(hold, tokens, sizing))
+        more = self.scope(hold.scope)._hold(self._more_command(hold, amount, sizing))
+        return more._is_for(amount if tokens is None else tokens)
 
     def charge_beside(self, hold: Hold, usage: Usage) -> None:
         """Charge what was used beside a call that has a hold, on the same books; for integrations.
@@ -312,8 +276,8 @@ class BudgetManager(AsyncMethods):
         """
         self.scope(hold.scope)._post(self._beside_command(hold, usage))
 
-    def top_up(self, name: str | None, tokens: int, *, key: str | None = None) -> None:
-        """Add new budget to an agent, or to the pool if `name` is None.
+    def top_up(self, name: str | None, tokens: int | Decimal, *, key: str | None = None) -> None:
+        """Add new budget to an agent, or to the pool if `name` is None; dollars as a `Decimal`.
 
         Raises:
             UnknownAgentError: The agent has no contract.

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tbcontracts import commands
 from tbcontracts.calls import Call
 from tbcontracts.checks import check_timeout, check_wait
 from tbcontracts.commands import Command, Posted, Reply
 from tbcontracts.contract import BudgetContract
-from tbcontracts.hold import AsyncHold, Hold
+from tbcontracts.hold import Hold
+from tbcontracts.hold_async import AsyncHold
 from tbcontracts.placing import Placing
 from tbcontracts.sizing import BEYOND, OUTGROWN, CallShape, Unbounded
 from tbcontracts.usage import Usage
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 
 class AsyncMethods(Placing):
@@ -21,7 +25,7 @@ class AsyncMethods(Placing):
     async def areserve(
         self,
         name: str,
-        tokens: int,
+        tokens: int | Decimal,
         *,
         key: str | None = None,
         ttl_s: float | None = None,
@@ -34,7 +38,7 @@ class AsyncMethods(Placing):
     async def arecord_usage(
         self,
         name: str,
-        tokens_or_usage: int | Usage,
+        tokens_or_usage: int | Decimal | Usage,
         note: str = "usage",
         confidence: float | None = None,
         *,
@@ -59,32 +63,42 @@ class AsyncMethods(Placing):
         command, size = self._call_command(agent, shape)
         inner = self._inner_call(command.agent, shape, apart=apart)
         if isinstance(size, Unbounded):
-            if inner is not None:
-                inner.was_refused()
             assert isinstance(command, commands.Refuse)
-            raise self._refusal(await self._engine.arefuse(self.scope_name, command), size)
+            reply = await self._engine.arefuse(self.scope_name, command)
+            if not command.observed:
+                if inner is not None:
+                    inner.was_refused()
+                raise self._refusal(reply, size)
+            command, size = self._let_through(command, shape)
         if inner is not None:
-            beyond = self._beyond(inner, command)
+            beyond, more = self._beyond(inner, command), None
+            tokens = max(0, size.tokens - inner.hold._tokens_in_all)
             try:
-                more = await self.ahold_more(inner.hold, beyond, BEYOND) if beyond else None
+                if beyond:
+                    more = await self.ahold_more(inner.hold, beyond, BEYOND, tokens=tokens)
             except BaseException:
                 inner.was_refused()
                 raise
             return inner.with_more(more)
         assert isinstance(command, commands.Reserve)
         around = self._call_around()
-        hold = await self._ahold(command, note)
+        hold = (await self._ahold(command, note))._is_for(size.tokens)
         return Call(self._as_manager(), hold, shape, size, around=around)
 
-    async def ahold_more(self, hold: Hold, tokens: int, sizing: str = OUTGROWN) -> Hold:
+    async def ahold_more(
+        self, hold: Hold, amount: int, sizing: str = OUTGROWN, *, tokens: int | None = None
+    ) -> Hold:
         """Hold more without blocking the event loop; see `hold_more`."""
-        return await self.scope(hold.scope)._ahold(self._more_command(hold, tokens, sizing))
+        more = await self.scope(hold.scope)._ahold(self._more_command(hold, amount, sizing))
+        return more._is_for(amount if tokens is None else tokens)
 
     async def acharge_beside(self, hold: Hold, usage: Usage) -> None:
         """Charge what was used beside a call without blocking the loop; see `charge_beside`."""
         await self.scope(hold.scope)._apost(self._beside_command(hold, usage))
 
-    async def atop_up(self, name: str | None, tokens: int, *, key: str | None = None) -> None:
+    async def atop_up(
+        self, name: str | None, tokens: int | Decimal, *, key: str | None = None
+    ) -> None:
         """Add new budget to an agent, or to the pool if `name` is None."""
         await self._ado(self._top_up_command(name, tokens, key))
 

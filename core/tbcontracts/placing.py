@@ -2,25 +2,59 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tbcontracts.abandoned import ask_for, to_its_end
 from tbcontracts.commands import Extend, Granted, Reply, Reserve
-from tbcontracts.errors import StoreError
+from tbcontracts.errors import ConfigurationError, StoreError
 from tbcontracts.heartbeat import TTL_S
 from tbcontracts.hold import Hold, only_if_open
 from tbcontracts.ids import new_id
+from tbcontracts.money import WORDS
 from tbcontracts.reading import Reading
 from tbcontracts.waiting import await_for, wait_for
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from tbcontracts.manager import BudgetManager
 
 
 class Placing(Reading):
     """The methods of the manager that place holds."""
+
+    def within(self, parent: BudgetManager, *, agent: str) -> Self:
+        """Return a manager each of whose holds and charges is also one on an agent of `parent`.
+
+        That is how totals above runs are kept: a crew within a team, a run within a month.
+
+        Raises:
+            UnknownAgentError: The parent has no such agent.
+            ConfigurationError: The parent is this manager or within it, counts in another unit, or
+                this one has a parent.
+        """
+        if not isinstance(parent, Placing):
+            msg = f"A manager can only be within a BudgetManager, not {type(parent).__name__}."
+            raise ConfigurationError(msg, remedy="What helps: a second BudgetManager as parent.")
+        name = parent._known(agent)
+        if self._outer is not None:
+            msg = f"This manager is within agent {self._outer[1]!r} of another one already."
+            remedy = "What helps: manager.within(parent.within(grandparent, ...), ...)."
+            raise ConfigurationError(msg, remedy=remedy)
+        if any(outer._engine is self._engine for outer in parent._outwards()):
+            msg = "A manager cannot be within itself."
+            raise ConfigurationError(msg, remedy="What helps: a second BudgetManager as parent.")
+        units = self.settings.unit, parent.settings.unit
+        if units[0] != units[1]:
+            msg = f"This manager counts {WORDS[units[0]]}, and the one it is to be within counts "
+            msg += f"{WORDS[units[1]]}: what is held here could not be held there."
+            raise ConfigurationError(msg, remedy=f'What helps: unit="{units[1]}" here as well.')
+        view = copy.copy(self)
+        view._outer = (parent, name)
+        return view
 
     def _hold(self, command: Reserve, note: str = "", wait_s: float = 0) -> Hold:
         """Place a hold, on the outer manager's books first.

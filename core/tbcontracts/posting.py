@@ -49,7 +49,7 @@ class Posting(ABC):
         """Begin, with what an earlier process left in the outbox."""
         self._now_here = now
         self.outages = Outages(now, self.settings.without_store)
-        self.backlog = Backlog(self._send, outbox, now=now)
+        self.backlog = Backlog(self._send, outbox, unit=self.settings.unit, now=now)
         self.backlog.post_soon()
 
     @abstractmethod
@@ -204,7 +204,9 @@ class Posting(ABC):
                 with suppress(ContractConflictError):  # which the next command says again
                     self.open(scope)
             elif kept.contract is not None:
-                self._told(scope, self.store.apply(scope, Open((kept.contract,))))
+                self._told(
+                    scope, self.store.apply(scope, Open((kept.contract,), kept.contract.unit))
+                )
             else:
                 raise
             applied = self.store.apply(scope, command)

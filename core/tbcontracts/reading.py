@@ -82,7 +82,14 @@ class Reading(CallDoor):
     def print_report(self, file: TextIO | None = None) -> None:
         """Print who spent what, who gave to whom, and what was refused."""
         statement, journal = self.statement(), self.journal()
-        print_statement(statement, journal, self.scope_name, file or sys.stdout, self.unposted)
+        self._print(statement, journal, file)
+
+    def _print(
+        self, statement: Statement, journal: tuple[JournalEntry, ...], file: TextIO | None
+    ) -> None:
+        out, asked = file or sys.stdout, self._engine.prices is not None
+        scope = self.scope_name
+        print_statement(statement, journal, scope, out, self.unposted, shows_cost=asked)
 
     def add_listener(self, listener: Listener) -> Callable[[], None]:
         """Have a function called with (scope, journal entry) for everything that happens.
@@ -144,7 +151,7 @@ class Reading(CallDoor):
     async def aprint_report(self, file: TextIO | None = None) -> None:
         """Print who spent what, who gave to whom, and what was refused."""
         statement, journal = await self.astatement(), await self.ajournal()
-        print_statement(statement, journal, self.scope_name, file or sys.stdout, self.unposted)
+        self._print(statement, journal, file)
 
     async def aresolve(self, key: str) -> Reply | None:
         """Return what came of the command with this key; see `BudgetManager.resolve`."""

@@ -9,14 +9,20 @@ from tbcontracts.checks import AMOUNT_MAX
 from tbcontracts.commands import Denied, Posted
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import BudgetExceededError, ConfidenceGateError
+from tbcontracts.money import as_code, figure, said
 from tbcontracts.sizing import BEYOND, OUTGROWN, Unbounded
+from tbcontracts.usage import Usage
 
 UNATTRIBUTED = "(unattributed)"
 """The line of calls that name no agent."""
 
 
 def refusal(
-    denied: Denied, scope: str, contract: BudgetContract | None = None, sizing: str = "caller"
+    denied: Denied,
+    scope: str,
+    contract: BudgetContract | None = None,
+    sizing: str = "caller",
+    unit: str = "tokens",
 ) -> BudgetExceededError:
     """Turn a store's denial into the error that the caller gets.
 
@@ -25,6 +31,7 @@ def refusal(
         scope: The books that refused.
         contract: The agent's contract as this process has it.
         sizing: How the size of the hold was found.
+        unit: What the books are in.
     """
     agent, requested, available = denied.agent, denied.requested, denied.available
     if denied.code == "confident" and denied.score is not None and denied.threshold is not None:
@@ -36,8 +43,9 @@ def refusal(
             threshold=denied.threshold,
             scope=scope,
             lacking=denied.lacking,
+            unit=unit,
         )
-    reason, remedy = _words(denied, scope, contract, sizing)
+    reason, remedy = _words(denied, scope, contract, sizing, unit)
     return BudgetExceededError(
         agent,
         requested,
@@ -47,36 +55,38 @@ def refusal(
         scope=scope,
         remedy=remedy,
         lacking=denied.lacking,
+        unit=unit,
     )
 
 
 def _words(
-    denied: Denied, scope: str, contract: BudgetContract | None, sizing: str
+    denied: Denied, scope: str, contract: BudgetContract | None, sizing: str, unit: str
 ) -> tuple[str, str]:
     """Return the reason and the remedy for each code."""
-    agent, requested, available = denied.agent, denied.requested, denied.available
-    asked = f"Agent {agent!r} asked for {requested:,} tokens"
+    agent, requested = denied.agent, denied.requested
+    available = figure(denied.available, unit)
+    asked = f"Agent {agent!r} asked for {said(requested, unit)}"
     if sizing not in ("caller", OUTGROWN):
         asked += f" ({_SIZED.get(sizing, f'input plus {sizing}')})"
-    top_up = _top_up(agent, max(1, denied.lacking))
+    top_up = _top_up(agent, max(1, denied.lacking), unit)
     if denied.code == "scope_closed":
         return f"{asked}, but scope {scope!r} is closed.", "What helps: another scope."
     if denied.code == "reserve_kept":
         reason = (
-            f"{asked}; the {available:,} it can reach in scope {scope!r} leave its reserve alone, "
+            f"{asked}; the {available} it can reach in scope {scope!r} leave its reserve alone, "
             "which is kept for its closing call."
         )
         return reason, f"What helps: {top_up}, or manager.closing({agent!r}) around it."
     if denied.code == "fragmented":
         reason = (
             f"{asked}; the 64 largest gifts it may take in scope {scope!r} bring it to "
-            f"{available:,}, and more donors are not asked for one hold."
+            f"{available}, and more donors are not asked for one hold."
         )
         return reason, f"What helps: {top_up}, or fewer agents with more budget each."
     if sizing == OUTGROWN:
         reason = (
             f"An answer to agent {agent!r} that is still being written has passed the output cap "
-            f"it was held for. {asked} more, and {available:,} can be reached in scope {scope!r}: "
+            f"it was held for. {asked} more, and {available} can be reached in scope {scope!r}: "
             "it is stopped, and charged for its input and what arrived."
         )
         return reason, f"What helps: {top_up}, or a provider that keeps the cap it is given."
@@ -84,18 +94,21 @@ def _words(
         reason = f"{asked} from an agent with a higher priority; budget never flows uphill."
         return reason, "What helps: a donor of lower or equal priority, or manager.top_up."
     reason = (
-        f"{asked}; {available:,} can be reached in scope {scope!r}, counting its own, the pool's "
+        f"{asked}; {available} can be reached in scope {scope!r}, counting its own, the pool's "
         "and what lower or equal priorities can lend."
     )
     if denied.lacking > requested:
-        reason += f" {denied.lacking - requested:,} are overdraft, which is paid first."
+        owed = figure(denied.lacking - requested, unit)
+        reason += f" {owed} {'is' if unit == 'usd' else 'are'} overdraft, which is paid first."
     if contract is not None and contract.max_tokens < requested:
         if sizing != "caller":
             reason += " This one hold is more than its whole budget."
-        first = f"max_tokens of at least {requested:,} for {agent!r} (it has "
-        remedy = f"What helps: {top_up}, or {first}{contract.max_tokens:,})."
+        most = contract.field_names[0]
+        first = f"{most} of at least {figure(requested, unit)} for {agent!r} (it has "
+        remedy = f"What helps: {top_up}, or {first}{figure(contract.max_tokens, unit)})."
     else:
-        remedy = f"What helps: {top_up}, a higher max_tokens, or another scope."
+        most = "max_usd" if unit == "usd" else "max_tokens"
+        remedy = f"What helps: {top_up}, a higher {most}, or another scope."
     return reason, f"{remedy} {_SMALLER.get(sizing, '')}".strip()
 
 
@@ -120,14 +133,17 @@ _SMALLER = {
 """What makes a hold smaller, where that is not said by the name of its size."""
 
 
-def _top_up(agent: str, tokens: int) -> str:
+def _top_up(agent: str, amount: int, unit: str) -> str:
     """Return the top-up that helps; one alone cannot be larger than any amount may be."""
-    if tokens <= AMOUNT_MAX:
-        return f"manager.top_up({agent!r}, {tokens})"
-    return f"manager.top_up({agent!r}, {AMOUNT_MAX}) repeatedly, {tokens:,} in all"
+    if amount <= AMOUNT_MAX:
+        return f"manager.top_up({agent!r}, {as_code(amount, unit)})"
+    one = as_code(AMOUNT_MAX, unit)
+    return f"manager.top_up({agent!r}, {one}) repeatedly, {figure(amount, unit)} in all"
 
 
-def undecidable(denied: Denied, size: Unbounded, scope: str) -> BudgetExceededError:
+def undecidable(
+    denied: Denied, size: Unbounded, scope: str, unit: str = "tokens"
+) -> BudgetExceededError:
     """Return the error for a call that was refused before the books were asked."""
     return BudgetExceededError(
         denied.agent,
@@ -137,12 +153,16 @@ def undecidable(denied: Denied, size: Unbounded, scope: str) -> BudgetExceededEr
         reason=f"A call of agent {denied.agent!r} is not sent. {size.reason}",
         scope=scope,
         remedy=size.remedy,
+        unit=unit,
     )
 
 
-def overdrawn(posted: Posted, scope: str) -> BudgetExceededError:
+def overdrawn(posted: Posted, scope: str, unit: str = "tokens") -> BudgetExceededError:
     """Return the error for usage that was posted, and is not covered."""
-    agent = posted.agent
+    agent, lacks = posted.agent, figure(posted.overdraft, unit)
+    are = "is" if unit == "usd" else "are"
+    them = "it is" if unit == "usd" else "they are"
+    block = "blocks" if unit == "usd" else "block"
     return BudgetExceededError(
         agent,
         posted.amount,
@@ -151,10 +171,22 @@ def overdrawn(posted: Posted, scope: str) -> BudgetExceededError:
         scope=scope,
         lacking=posted.overdraft,
         reason=(
-            f"Agent {agent!r} used {posted.amount:,} tokens; they are on the books of scope "
-            f"{scope!r}, but {posted.overdraft:,} are not covered, and block its next call."
+            f"Agent {agent!r} used {said(posted.amount, unit)}; {them} on the books of scope "
+            f"{scope!r}, but {lacks} {are} not covered, and {block} its next call."
         ),
-        remedy=f"What helps: {_top_up(agent, posted.overdraft)}.",
+        remedy=f"What helps: {_top_up(agent, posted.overdraft, unit)}.",
+        unit=unit,
+    )
+
+
+def no_price(what: str, usage: Usage) -> str:
+    """Say that a usage cannot be charged in dollars, and what can."""
+    whose = "it names no model" if usage.model is None else f"nobody knows that of {usage.model!r}"
+    entry = f'prices={{"{usage.model or "my-model"}": {{"input": "0.15", "output": "0.60"}}}}'
+    return (
+        f"{what} has no known price: {whose}, and these budgets are in dollars. Nothing was "
+        f'posted. What helps: dollars (Decimal("0.02")), Usage(..., cost_micro_usd=20_000), '
+        f'Usage(..., model="...") of a model with a price, or {entry} on the manager.'
     )
 
 
@@ -176,4 +208,5 @@ def unattributed(name: str, contracts: Mapping[str, BudgetContract]) -> Unbounde
     return Unbounded(
         f"No contract answers for it, and such calls are refused.{hint}",
         f'What helps: manager.register_agent({name!r}, ...), or unattributed="track".',
+        code="unattributed",
     )

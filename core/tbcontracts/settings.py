@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tbcontracts.checks import check_name, shown
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import ConfigurationError
+from tbcontracts.money import UNITS, WORDS
 from tbcontracts.usage import Count, check_count
+
+if TYPE_CHECKING:
+    from tbcontracts.pricing import Prices, PriceSource
 
 ENFORCEMENTS = ("observe", "expected", "strict")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "enforcement": ENFORCEMENTS,
-    "unit": ("tokens",),
+    "unit": UNITS,
     "policy": ("priority",),
     "on_contract_change": ("keep", "apply", "raise"),
     "on_store_error": ("deny", "allow"),
@@ -45,7 +49,12 @@ class Settings:
             msg = 'on_store_error="allow" sends calls without a hold, and strict mode has none.'
             helps = 'What helps: enforcement="expected", or on_store_error="deny".'
             raise ConfigurationError(msg, remedy=helps)
-        if not isinstance(self.unattributed, BudgetContract):
+        if self.unit == "usd" and self.count != "total":
+            msg = "count says how tokens weigh, and budgets in dollars weigh them by their price."
+            raise ConfigurationError(msg, remedy='What helps: no count, or unit="tokens".')
+        if isinstance(self.unattributed, BudgetContract):
+            check_unit(self.unattributed, self.unit)
+        else:
             _check_choice("unattributed", self.unattributed, ("track", "deny"), " or a contract")
         object.__setattr__(self, "warn_at", check_warn_at(self.warn_at))
         try:
@@ -98,6 +107,37 @@ def check_warn_at(shares: Any) -> tuple[float, ...]:
             msg = f"warn_at must hold shares above 0 and up to 1, not {shown(share)}."
             raise ConfigurationError(msg, remedy=remedy)
     return tuple(sorted({float(share) for share in shares}))
+
+
+def check_unit(contract: BudgetContract, unit: str) -> None:
+    """Refuse a contract in another unit than that of its manager.
+
+    Raises:
+        ConfigurationError: It is.
+    """
+    if contract.unit == unit:
+        return
+    msg = (
+        f"The contract of agent {contract.agent_name!r} is in {WORDS[contract.unit]}, and this "
+        f"manager counts {WORDS[unit]}: budget of one unit cannot be lent to the other."
+    )
+    helps = 'max_usd=Decimal("2.50")' if unit == "usd" else "max_tokens=..., "
+    helps += "" if unit == "usd" else 'or BudgetManager(unit="usd")'
+    raise ConfigurationError(msg, remedy=f"What helps: {helps}.")
+
+
+def open_prices(prices: Prices, unit: str) -> PriceSource | None:
+    """Return where prices come from; only those who have some load what is behind them.
+
+    Raises:
+        ConfigurationError: There are none to be had there.
+        ImportError: What was named is not installed.
+    """
+    if prices is None and unit == "tokens":
+        return None
+    from tbcontracts.pricing import price_source
+
+    return price_source(prices, unit)
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...], also: str = "") -> None:

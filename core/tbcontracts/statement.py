@@ -10,6 +10,7 @@ from tbcontracts.backlog import Unposted
 from tbcontracts.books import AccountView, Statement
 from tbcontracts.checks import printable
 from tbcontracts.events import JournalEntry
+from tbcontracts.money import figure, in_dollars, said
 
 _HEADINGS = ("agent", "priority", "allocated", "consumed", "held", "remaining", "calls refused")
 _LINES_MAX = 20
@@ -21,6 +22,8 @@ def print_statement(
     scope: str,
     file: TextIO,
     unposted: Unposted,
+    *,
+    shows_cost: bool = False,
 ) -> None:
     """Print a scope's books.
 
@@ -30,42 +33,86 @@ def print_statement(
         scope: Their name, for the heading.
         file: Where to.
         unposted: What this process could not post yet, in all its scopes.
+        shows_cost: Whether somebody asked what budgets in tokens cost, known or not.
     """
-    lines = statement_lines(statement, tuple(journal), scope) + _outage_lines(unposted)
+    lines = statement_lines(statement, tuple(journal), scope, shows_cost=shows_cost)
+    lines += _outage_lines(unposted, statement.unit)
     print("\n".join(lines), file=file)
 
 
-def statement_lines(statement: Statement, journal: Sequence[JournalEntry], scope: str) -> list[str]:
+def statement_lines(
+    statement: Statement,
+    journal: Sequence[JournalEntry],
+    scope: str,
+    *,
+    shows_cost: bool = False,
+) -> list[str]:
     """Return a scope's books as lines of text."""
     closed = ", closed" if statement.closed else ""
+    unit, accounts = statement.unit, statement.accounts
+    known = any(account.cost_micro_usd for account in accounts)
+    shows_cost = unit == "tokens" and (shows_cost or known)
+    headings = (*_HEADINGS, "cost") if shows_cost else _HEADINGS
     lines = [f"Budget of scope {scope!r}{closed}", ""]
-    lines += _table([_HEADINGS, *(_row(account) for account in statement.accounts)])
-    consumed = sum(account.consumed for account in statement.accounts)
-    unmeasured = sum(account.unmeasured for account in statement.accounts)
-    lines += ["", f"Spent {consumed:,} of {statement.total:,} tokens; pool {statement.pool:,}."]
+    lines += _table([headings, *(_row(one, unit, shows_cost=shows_cost) for one in accounts)])
+    consumed = sum(account.consumed for account in accounts)
+    unmeasured = sum(account.unmeasured for account in accounts)
+    spent, pool = figure(consumed, unit), figure(statement.pool, unit)
+    lines += ["", f"Spent {spent} of {said(statement.total, unit)}; pool {pool}."]
     if unmeasured:
-        lines.append(f"Of these, {unmeasured:,} are an estimate: the provider did not report them.")
-    overdrafts = [account for account in statement.accounts if account.overdraft]
+        lines.append(_estimated(unmeasured, unit))
+    lines += _cost_lines(accounts, unit, shows_cost=shows_cost)
+    overdrafts = [account for account in accounts if account.overdraft]
     lines += [
-        f"{printable(account.agent)} is overdrawn by {account.overdraft:,}; its next call is "
-        "refused."
+        f"{printable(account.agent)} is overdrawn by {figure(account.overdraft, unit)}; its next "
+        "call is refused."
         for account in overdrafts
     ]
-    return lines + _given(journal) + _refused(journal)
+    return lines + _given(journal, unit) + _refused(journal, unit)
 
 
-def _outage_lines(unposted: Unposted) -> list[str]:
+def _estimated(unmeasured: int, unit: str) -> str:
+    """Say how much of what was spent is an estimate."""
+    if unit == "usd":
+        return (
+            f"Of this, {figure(unmeasured, unit)} is an estimate: the provider did not report it."
+        )
+    return f"Of these, {unmeasured:,} are an estimate: the provider did not report them."
+
+
+def _cost_lines(accounts: Sequence[AccountView], unit: str, *, shows_cost: bool) -> list[str]:
+    """Say what all of it cost, as far as that is known, and of how much it is not."""
+    cost = sum(account.cost_micro_usd for account in accounts)
+    unpriced = sum(account.unpriced_tokens for account in accounts)
+    if unit == "usd":
+        if not unpriced:
+            return []
+        return [f"The price of {unpriced:,} tokens is unknown: their holds were charged instead."]
+    if not shows_cost:
+        return []
+    if not unpriced:
+        return [f"It cost {in_dollars(cost)}."]
+    if not cost:
+        return [f"What it cost is unknown: {unpriced:,} tokens have no price."]
+    return [
+        f"It cost {in_dollars(cost)} and what {unpriced:,} tokens cost, whose price is unknown."
+    ]
+
+
+def _outage_lines(unposted: Unposted, unit: str) -> list[str]:
     """Say what became of calls while the store did not answer, if it ever did not."""
     lines = []
+    were, are = ("was", "is") if unit == "usd" else ("were", "are")
     if unposted.unheld:
         lines.append(
             f"{unposted.unheld:,} calls of this process went out without a hold, because the store "
-            f"did not answer; {unposted.uncovered:,} tokens that were posted late are not covered."
+            f"did not answer; {said(unposted.uncovered, unit)} that {were} posted late {are} not "
+            "covered."
         )
     if unposted.waiting:
         lines.append(
             f"{unposted.waiting:,} ends of calls wait for the store, in all scopes of this process:"
-            f" {unposted.tokens:,} tokens."
+            f" {said(unposted.tokens, unit)}."
         )
     if unposted.refused:
         lines.append(
@@ -74,18 +121,28 @@ def _outage_lines(unposted: Unposted) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _row(account: AccountView) -> tuple[str, ...]:
+def _row(account: AccountView, unit: str, *, shows_cost: bool) -> tuple[str, ...]:
     """Return one agent's line."""
     priority = "-" if account.contract is None else str(account.contract.priority)
     return (
         printable(account.agent) + (" (no contract)" if account.contract is None else ""),
         priority,
-        f"{account.allocated:,}",
-        f"{account.consumed:,}",
-        f"{account.held:,}",
-        f"{account.remaining:,}",
+        figure(account.allocated, unit),
+        figure(account.consumed, unit),
+        figure(account.held, unit),
+        figure(account.remaining, unit),
         f"{account.denials:,}",
+        *((cost_said(account),) if shows_cost else ()),
     )
+
+
+def cost_said(account: AccountView) -> str:
+    """Return what an agent's calls cost: dollars, or "unknown", or "$0.12 + unknown"."""
+    if not account.unpriced_tokens:
+        return in_dollars(account.cost_micro_usd)
+    if not account.cost_micro_usd:
+        return "unknown"
+    return f"{in_dollars(account.cost_micro_usd)} + unknown"
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -100,7 +157,7 @@ def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return lines
 
 
-def _given(journal: Sequence[JournalEntry]) -> list[str]:
+def _given(journal: Sequence[JournalEntry], unit: str) -> list[str]:
     """Say who gave how much to whom."""
     given: Counter[tuple[str, str]] = Counter()
     for entry in journal:
@@ -110,13 +167,13 @@ def _given(journal: Sequence[JournalEntry]) -> list[str]:
         return []
     lines = ["", "Who gave to whom:"]
     lines += [
-        f"  {printable(donor)} -> {printable(taker)}: {amount:,}"
+        f"  {printable(donor)} -> {printable(taker)}: {figure(amount, unit)}"
         for (donor, taker), amount in given.most_common(_LINES_MAX)
     ]
     return lines
 
 
-def _refused(journal: Sequence[JournalEntry]) -> list[str]:
+def _refused(journal: Sequence[JournalEntry], unit: str) -> list[str]:
     """Say which calls were refused, and why."""
     refused = [entry for entry in journal if entry.kind in ("denied", "would_deny")]
     if not refused:
@@ -125,9 +182,10 @@ def _refused(journal: Sequence[JournalEntry]) -> list[str]:
     for entry in refused[-_LINES_MAX:]:
         verb = "refused" if entry.kind == "denied" else "would have been refused"
         why = str(entry.facts.get("code", "")).replace("_", " ")
-        available = entry.facts.get("available", 0)
+        available = figure(entry.facts.get("available", 0), unit)
+        asked = f" of {figure(entry.amount, unit)}" if why != "unknown price" else ""
         lines.append(
-            f"  {printable(entry.agent or '')}: a call of {entry.amount:,} was {verb} ({why}; "
-            f"{available:,} could be reached)"
+            f"  {printable(entry.agent or '')}: a call{asked} was {verb} ({why}; "
+            f"{available} could be reached)"
         )
     return lines

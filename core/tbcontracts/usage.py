@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tbcontracts.checks import AMOUNT_MAX, shown
-from tbcontracts.usage_readers import numbers_of, read_buckets
+from tbcontracts.checks import AMOUNT_MAX, cut_note, printable, shown
+from tbcontracts.usage_readers import model_of, numbers_of, read_buckets
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -46,9 +46,21 @@ class Usage:
     """Whether the provider reported these numbers."""
     raw: str | None = field(default=None, compare=False)
     """What the provider said where it could not be read; without any of its text."""
+    model: str | None = field(default=None, compare=False)
+    """Which model it was, as the provider calls it; at most 200 characters, none of them control
+    characters."""
+    cost_micro_usd: int | None = field(default=None, compare=False)
+    """What it cost in millionths of a dollar, rounded up; None where nobody knows."""
 
     def __post_init__(self) -> None:
         """Refuse buckets that cannot be."""
+        if self.model is not None:
+            object.__setattr__(self, "model", model_name(self.model))
+        cost = self.cost_micro_usd
+        if cost is not None and (type(cost) is not int or not 0 <= cost <= AMOUNT_MAX):
+            msg = "cost_micro_usd must be a whole number between 0 and "
+            msg += f"{AMOUNT_MAX:,}, or None, not {shown(cost)}."
+            raise ValueError(msg)
         for name in _FIELDS:
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value <= AMOUNT_MAX:
@@ -68,12 +80,32 @@ class Usage:
         buckets: dict[str, Any] = {
             name: min(AMOUNT_MAX, getattr(self, name) + getattr(other, name)) for name in _FIELDS
         }
-        return Usage(**buckets, measured=self.measured and other.measured)
+        cost = None
+        if self.cost_micro_usd is not None and other.cost_micro_usd is not None:
+            cost = min(AMOUNT_MAX, self.cost_micro_usd + other.cost_micro_usd)
+        model = self.model if self.model == other.model else None
+        measured = self.measured and other.measured
+        return Usage(**buckets, measured=measured, model=model, cost_micro_usd=cost)
 
     @classmethod
-    def estimated(cls, input_tokens: int, output_tokens: int = 0, raw: str | None = None) -> Usage:
+    def estimated(
+        cls,
+        input_tokens: int,
+        output_tokens: int = 0,
+        raw: str | None = None,
+        *,
+        model: str | None = None,
+        cost_micro_usd: int | None = None,
+    ) -> Usage:
         """Return an unmeasured usage: what we believe a call used that did not say."""
-        return cls(input_tokens=input_tokens, output_tokens=output_tokens, measured=False, raw=raw)
+        return cls(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            measured=False,
+            raw=raw,
+            model=model,
+            cost_micro_usd=cost_micro_usd,
+        )
 
     @classmethod
     def unknown(cls, reported: object) -> Usage:
@@ -100,6 +132,7 @@ class Usage:
         if read is None:
             return cls.unknown(reported)
         return cls(
+            model=model_of(reported),
             input_tokens=read.input_tokens,
             output_tokens=read.output_tokens,
             cached_input_tokens=read.cached_input_tokens,
@@ -142,6 +175,16 @@ _FIELDS = (
     "cache_write_tokens",
     "reasoning_tokens",
 )
+
+
+def model_name(value: object) -> str | None:
+    """Return a model's name as it may stand on the books: the provider's words, cut; None if none.
+
+    Control characters are written out, so that a name can be printed wherever it stands.
+    """
+    if not isinstance(value, str):
+        return None
+    return cut_note(printable(value.strip())) or None
 
 
 def check_count(count: object) -> Count:

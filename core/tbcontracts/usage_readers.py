@@ -39,6 +39,24 @@ def read_buckets(reported: object) -> Buckets | None:
         return None
 
 
+def model_of(reported: object) -> str | None:
+    """Return the model that a reply says it is from; None where it says none. It never raises."""
+    try:
+        for holder in (reported, _inner(reported, "response_metadata")):
+            for name in _MODELS:
+                found = _inner(holder, name)
+                if isinstance(found, str) and found:
+                    return found
+    except Exception:  # as above
+        return None
+    return None
+
+
+def _inner(holder: object, name: str) -> object:
+    """Return what stands under a name in a mapping or on an object; None if nothing."""
+    return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
+
+
 def numbers_of(reported: object) -> str | None:
     """Show a report that could not be read: its field names and numbers, never its text."""
     if reported is None:
@@ -98,6 +116,8 @@ _OPENAI_CHAT = frozenset(("prompt_tokens", "completion_tokens"))
 _ANTHROPIC = frozenset(("cache_read_input_tokens", "cache_creation_input_tokens"))
 _PLAIN = frozenset(("input_tokens", "output_tokens", "total_tokens"))
 _SIGNS = _GEMINI | _BEDROCK | _OLLAMA | _OPENAI_CHAT | _PLAIN
+_MODELS = ("model_name", "model", "model_version", "modelVersion", "modelId")
+"""Under which of these a reply has the name of its model."""
 _HOLDERS = (
     "usage_metadata",
     "usageMetadata",

@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 from crewai.hooks.dispatch import HookAborted
 
 from tbcontracts import BudgetExceededError, ConfidenceGateError, StoreError, TBCError
+from tbcontracts.money import figure, said
+from tbcontracts.sizing import UNKNOWN_PRICE
 
 SOURCE = "tbcontracts"
 
@@ -27,9 +29,13 @@ class CrewBudgetExceededError(BudgetExceededError, HookAborted):
 
     def __str__(self) -> str:
         """Say what happened without a word of the user's; names and scope are attributes."""
+        asked, available = said(self.requested, self.unit), figure(self.available, self.unit)
+        what = f"does not cover this LLM call: {asked} asked, {available} available"
+        if self.code == UNKNOWN_PRICE:
+            what = "is in dollars, and what this LLM call costs is not known"
+        budget = "token budget" if self.unit == "tokens" else "budget"
         return (
-            f"The token budget does not cover this LLM call: {self.requested:,} tokens asked, "
-            f"{self.available:,} available. It was not sent. Whose budget, where and what helps: "
+            f"The {budget} {what}. It was not sent. Whose budget, where and what helps: "
             "see agent_name, scope, reason and remedy of this error."
         )
 

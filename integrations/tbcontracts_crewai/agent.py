@@ -16,4 +16,5 @@ class BudgetAgent(Agent):
 
     budget: dict[str, Any] | None = None
     """The contract: priority, max_tokens, min_reserve, confidence_threshold, max_output_tokens,
-    on_exceeded. None for an agent whose contract stands elsewhere."""
+    on_exceeded; in dollars max_usd and min_reserve_usd. None for an agent whose contract stands
+    elsewhere."""

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tbcontracts import BudgetExceededError, BudgetManager
-from tbcontracts.checks import check_amount
-from tbcontracts.exhaustion import BudgetRequest, grant, request_for
+from tbcontracts.exhaustion import BudgetRequest, grant, granted_amount, request_for
+from tbcontracts.money import said
 
 AskFn = Callable[[BudgetRequest], Any]
-"""Called when a contract says "ask": returns how many tokens are granted; 0 or None refuses."""
+"""Called when a contract says "ask": returns how much is granted, a number of tokens or a `Decimal`
+of dollars; 0 or None refuses."""
 
 _T = TypeVar("_T")
 _NOBODY = (
@@ -76,13 +77,14 @@ class Asking:
         """Return how much is granted; None if there was nobody to ask.
 
         Raises:
-            TypeError: The answer is no whole number.
+            TypeError: The answer is no amount.
             ValueError: It is out of range.
         """
         if self._ask_fn is None:
             return ask_on_terminal(request)
         granted = self._ask_fn(request) or 0
-        return check_amount(granted, f"The grant for agent {request.agent_name!r}")
+        what = f"The grant for agent {request.agent_name!r}"
+        return granted_amount(granted, request.unit, what)
 
 
 def ask_on_terminal(request: BudgetRequest) -> int | None:
@@ -94,16 +96,18 @@ def ask_on_terminal(request: BudgetRequest) -> int | None:
         return None
     from crewai.hooks.llm_hooks import LLMCallHookContext
 
-    said = f"{request.reason} It lacks {request.lacking:,} tokens."
+    in_usd = request.unit == "usd"
+    asked = "Dollars" if in_usd else "Tokens"
+    message = f"{request.reason} It lacks {said(request.lacking, request.unit)}."
     while True:
         answer = LLMCallHookContext().request_human_input(
-            said, "Tokens to grant; Enter for none, which refuses the call:"
+            message, f"{asked} to grant; Enter for none, which refuses the call:"
         )
-        text = answer.replace(",", "").replace("_", "").strip()
+        text = answer.replace(",", "").replace("_", "").strip() or "0"
         try:
-            return check_amount(int(text or 0), "The grant")
+            return granted_amount(text if in_usd else int(text), request.unit)
         except ValueError:
-            said = f"{answer!r} is no number of tokens."
+            message = f"{answer!r} is no {'sum of dollars' if in_usd else 'number of tokens'}."
 
 
 def _unasked(refusal: BudgetExceededError) -> BudgetExceededError:

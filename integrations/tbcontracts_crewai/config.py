@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from tbcontracts import BudgetContract, BudgetManager
 from tbcontracts.attribution import nearest
+from tbcontracts.contract import written_contract
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.patterns import ContractPattern
 from tbcontracts_crewai.files import Filed
@@ -22,7 +23,10 @@ HELPER_ROLES = ("Guardrail Agent", "Task Execution Planner", "Task Execution Eva
 """Agents that CrewAI makes on the way; they get a contract where somebody names them."""
 
 Budget = BudgetContract | Mapping[str, Any]
-_FIELDS = frozenset(BudgetContract.__dataclass_fields__) - {"agent_name"}
+_FIELDS = frozenset((*BudgetContract.__dataclass_fields__, "max_usd", "min_reserve_usd")) - {
+    "agent_name",
+    "unit",
+}
 
 
 class Written(NamedTuple):
@@ -179,7 +183,7 @@ def _written(role: object, budget: object, where: str) -> Written:
         hint = f" Did you mean {near!r}?" if near else ""
         msg = f"The budget of {name!r} in {where} has no field {unknown[0]!r}.{hint}"
         raise ConfigurationError(msg, remedy=f"Its fields are {', '.join(sorted(_FIELDS))}.")
-    return Written(name, BudgetContract(name, **budget), where)
+    return Written(name, written_contract(name, budget, as_written=True), where)
 
 
 def _say_what_is_left_out(

@@ -61,7 +61,8 @@ def govern_crew(
             a function of the `TaskOutput`, the path of a field in the task's structured output, or
             `guardrail_verdict`.
         ask_fn: Called with a `BudgetRequest` where a contract says "ask"; returns how many tokens
-            are granted, 0 or None for none. If not given, whoever sits at the terminal is asked.
+            (or dollars, as a `Decimal`) are granted, 0 or None for none. If not given, whoever sits
+            at the terminal is asked.
         clamp: Whether a call that does not fit is sent with a lower output cap, for that call only,
             instead of being refused. Its answer may be cut short.
         min_output_tokens: The lowest cap that a call is sent with.

@@ -21,7 +21,7 @@ from tbcontracts_crewai.clamping import Clamping, settings_carried
 from tbcontracts_crewai.frames import Detour, Frame
 
 FINISH = (
-    "This is your last turn: the token budget is nearly used up, and no tools are left. Give your "
+    "This is your last turn: the budget is nearly used up, and no tools are left. Give your "
     "best complete final answer now, from what you have."
 )
 _detours: ContextVar[frozenset[tuple[int, str]]] = ContextVar(

@@ -31,11 +31,13 @@ def call_shape(
     given: list[Any] = [messages] if isinstance(messages, str) else list(_parts(messages))
     along = [*(tools or ()), *_schema(response_model)]
     choices = getattr(llm, "n", None)
+    provider = getattr(llm, "provider", None)
     return CallShape(
         size_request(given, tools=along or None),
         output_cap=output_cap(llm),
         choices=choices if isinstance(choices, int) and choices > 0 else 1,
         model=str(getattr(llm, "model", "")) or None,
+        provider=provider if isinstance(provider, str) and provider else None,
     )
 
 

@@ -15,8 +15,7 @@ from langgraph.config import get_config
 from langgraph.types import interrupt
 
 from tbcontracts import BudgetExceededError, BudgetManager
-from tbcontracts.checks import check_amount
-from tbcontracts.exhaustion import grant, request_for
+from tbcontracts.exhaustion import grant, granted_amount, request_for
 
 _CHECKPOINTER = "__pregel_checkpointer"
 _SCRATCHPAD = "__pregel_scratchpad"
@@ -53,7 +52,7 @@ _places = _Places()
 def ask(manager: BudgetManager, refusal: BudgetExceededError) -> None:
     """Pause the agent until somebody grants budget, and put the grant on the books.
 
-    An answer that is no number of tokens is asked about again, because it cannot be taken back.
+    An answer that is no amount is asked about again, because it cannot be taken back.
 
     Args:
         manager: Whose books.
@@ -75,12 +74,13 @@ def ask(manager: BudgetManager, refusal: BudgetExceededError) -> None:
         if answer is None or answer is False or answer == 0:
             raise refusal
         try:
-            tokens = check_amount(answer, "The grant")
+            amount = granted_amount(answer, request.unit)
         except (TypeError, ValueError) as error:
-            problem = f"{error} Resume with a number of tokens, or 0 to refuse."
+            what = "a number of tokens" if request.unit == "tokens" else 'dollars, such as "0.50"'
+            problem = f"{error} Resume with {what}, or 0 to refuse."
             question = {**question, "problem": problem}
             continue
-        grant(manager, request, tokens)
+        grant(manager, request, amount)
         return
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from tbcontracts import BudgetContract, BudgetManager
+from tbcontracts.contract import BUDGET_FIELDS, written_contract
 from tbcontracts.patterns import literal
 
 ANNOTATION_KEY = "tbcontracts"
@@ -105,14 +106,14 @@ def path_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
 
 def annotated_contract(name: RunName) -> BudgetContract | None:
     """Return the contract that an annotation carries; one that only names an agent has none."""
-    if name.annotation is None or "max_tokens" not in name.annotation:
+    if name.annotation is None or not any(field in name.annotation for field in BUDGET_FIELDS):
         return None
     fields = {key: value for key, value in name.annotation.items() if key != "agent"}
     agent = annotated_agent(name)
     if agent is None:
         msg = f"The annotation {dict(name.annotation)} under {ANNOTATION_KEY!r} names no agent."
         raise ValueError(msg)
-    return BudgetContract(agent, **fields)
+    return written_contract(agent, fields, as_written=True)
 
 
 class AgentPaths:

@@ -24,7 +24,7 @@ from langchain_core.runnables.config import (
 
 from tbcontracts import BudgetContract, BudgetExceededError, BudgetManager
 from tbcontracts.checks import check_name
-from tbcontracts.clamping import ATTEMPTS, aoutput_cap, output_cap
+from tbcontracts.clamping import ATTEMPTS, aoutput_cap, learned_input, output_cap
 from tbcontracts.sizing import CallShape
 from tbcontracts.tokens import RequestSize
 from tbcontracts_langchain.attribution import EXPLICIT_KEY
@@ -272,15 +272,19 @@ def with_fitting_cap(
             if watch.begun != 1 or not payer.refused(refusal):
                 raise
             refused = cap, refusal
-            shape = _learned(shape, cap, refusal)
+            shape = _learned(payer.books, shape, cap, refusal)
     assert refused is not None
     raise refused[1]
 
 
-def _learned(shape: CallShape, cap: int | None, refusal: BudgetExceededError) -> CallShape:
+def _learned(
+    books: BudgetManager, shape: CallShape, cap: int | None, refusal: BudgetExceededError
+) -> CallShape:
     """Return what a refusal says of a call: how large the hold was, and so the input really is."""
     sent = shape.output_cap if cap is None else cap
     if sent is None:
         return shape
-    input_tokens = max(0, refusal.requested - sent * shape.choices)
+    input_tokens = learned_input(books, shape, sent, refusal)
+    if input_tokens is None:
+        return shape
     return shape._replace(size=RequestSize(input_tokens, input_tokens))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import nullcontext
+from decimal import Decimal
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
@@ -31,7 +32,6 @@ from langgraph.types import Command
 from typing_extensions import NotRequired
 
 from tbcontracts import BudgetContract, BudgetExceededError, BudgetManager, ConfidenceGateError
-from tbcontracts.checks import check_amount
 from tbcontracts.clamping import (
     MIN_OUTPUT_TOKENS,
     Left,
@@ -41,6 +41,7 @@ from tbcontracts.clamping import (
 )
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.exhaustion import Policy, policy_of, what_now
+from tbcontracts.money import amount_in, figure
 from tbcontracts_langchain.asking import ask
 from tbcontracts_langchain.chat_model import BudgetedChatModel
 from tbcontracts_langchain.clamp import (
@@ -58,7 +59,7 @@ from tbcontracts_langchain.steps import Attempt, Course, Lookup, adrive, drive
 
 NEAR_THE_LIMIT = 0.2
 CLOSING_LINE = (
-    "This is your last answer: your token budget is used up, and tools are no longer available. "
+    "This is your last answer: your budget is used up, and tools are no longer available. "
     "Give your best complete answer now, from what you have."
 )
 _ANNOUNCED_STEPS = 20
@@ -94,8 +95,8 @@ class BudgetMiddleware(AgentMiddleware[Any, Any, Any]):
         agent: Who pays. None finds out as the callback handler does: by annotation, the agent's
             `name`, or its node.
         downgrade_to: A cheaper model (or "provider:model") for calls near the limit.
-        downgrade_below: Where that begins: less than so many tokens can be reached, or, as a
-            fraction, less than this part of the contract's `max_tokens`.
+        downgrade_below: Where that begins: less than so many tokens can be reached (dollars as a
+            `Decimal`), or, as a fraction, less than this part of the contract's whole budget.
         on_exceeded: What happens at the end of the budget, if not what the contract says: "raise",
             "end", "ask" or {"fallback": model, or function of the request}.
         announce: Tell the agent what it has left, in the system message of each call. It is said
@@ -119,7 +120,7 @@ class BudgetMiddleware(AgentMiddleware[Any, Any, Any]):
         agent: str | None = None,
         *,
         downgrade_to: Any = None,
-        downgrade_below: float = NEAR_THE_LIMIT,
+        downgrade_below: float | Decimal = NEAR_THE_LIMIT,
         on_exceeded: str | Mapping[str, Any] | None = None,
         announce: bool = False,
         min_output_tokens: int = MIN_OUTPUT_TOKENS,
@@ -135,7 +136,7 @@ class BudgetMiddleware(AgentMiddleware[Any, Any, Any]):
         self.downgrade_to: Any = None
         if downgrade_to is not None:
             self.downgrade_to = _model(downgrade_to, "downgrade_to")
-        self.downgrade_below: float = _check_threshold(downgrade_below)
+        self.downgrade_below: float | int = _check_threshold(downgrade_below, manager.settings.unit)
         self._policy: Policy | None = None
         if on_exceeded is not None:
             contract = BudgetContract(self.agent or "of the middleware", on_exceeded=on_exceeded)
@@ -260,7 +261,8 @@ class BudgetMiddleware(AgentMiddleware[Any, Any, Any]):
             return request
         accounts = yield Lookup(payer.books.accounts, payer.books.aaccounts)
         account = accounts[name]
-        return with_line(request, announcement(account.remaining, account.allocated))
+        unit = payer.books.settings.unit
+        return with_line(request, announcement(account.remaining, account.allocated, unit))
 
     # --- the end of the budget --------------------------------------------------------------------
 
@@ -276,9 +278,8 @@ class BudgetMiddleware(AgentMiddleware[Any, Any, Any]):
         if isinstance(refusal, ConfidenceGateError):
             return _last(_message(f"Agent {name!r} stops here: its work is good enough.", refusal))
         closing = with_line(request, CLOSING_LINE).override(tools=[], tool_choice=None)
-        plain = _message(
-            f"The token budget of agent {name!r} is used up; its work ends here.", refusal
-        )
+        budget = "token budget" if refusal.unit == "tokens" else "budget"
+        plain = _message(f"The {budget} of agent {name!r} is used up; its work ends here.", refusal)
         try:
             with payer.books.closing(name):
                 response = yield from self._call(closing, payer, callbacks)
@@ -311,10 +312,14 @@ class BudgetMiddleware(AgentMiddleware[Any, Any, Any]):
         return AIMessage(answer) if isinstance(answer, str) else answer
 
 
-def announcement(remaining: int, allocated: int) -> str:
+def announcement(remaining: int, allocated: int, unit: str = "tokens") -> str:
     """Say what is left of a budget, rounded down to a twentieth of it."""
     step = max(1, allocated // _ANNOUNCED_STEPS)
     left = max(0, remaining)
+    if unit == "usd":
+        about = f"less than {figure(step, unit)}"
+        about = about if left < step else f"about {figure(left - left % step, unit)}"
+        return f"You have {about} left of {figure(allocated, unit)}; finish before it is used up."
     about = f"fewer than {step:,}" if left < step else f"about {left - left % step:,}"
     return f"You have {about} tokens left of {allocated:,}; finish before they are used up."
 
@@ -362,15 +367,15 @@ def _model(value: Any, what: str) -> Any:
     raise TypeError(msg)
 
 
-def _check_threshold(value: Any) -> float:
-    """Return where a downgrade begins, if it is a number of tokens or a fraction.
+def _check_threshold(value: Any, unit: str) -> float:
+    """Return where a downgrade begins, if it is an amount or a fraction.
 
     Raises:
         TypeError: It is no number.
         ValueError: It is out of range.
     """
     if not isinstance(value, float):
-        return check_amount(value, "downgrade_below")
+        return amount_in(value, unit, "downgrade_below")
     if 0 <= value <= 1:
         return value
     msg = f"downgrade_below as a fraction must be between 0 and 1, not {value!r}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -11,6 +12,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generati
 from tbcontracts import Usage
 from tbcontracts.sizing import CallShape
 from tbcontracts.tokens import size_request
+from tbcontracts.usage_readers import model_of
 
 # The names under which chat models keep the longest answer that they ask for.
 OUTPUT_CAPS = (
@@ -41,11 +43,13 @@ def call_shape(
         _positive(metadata.get("ls_max_tokens")),
     )
     model = metadata.get("ls_model_name") or invocation_params.get("model")
+    provider = metadata.get("ls_provider")
     return CallShape(
         size=size_request((_plain(message) for message in messages), tools=alongside or None),
         output_cap=cap,
         choices=_positive(invocation_params.get("n")) or 1,
         model=str(model) if model else None,
+        provider=str(provider) if provider else None,
     )
 
 
@@ -81,7 +85,11 @@ def reported_usage(response: LLMResult) -> Usage | None:
     if found is None:
         output = response.llm_output or {}
         found = output.get("token_usage") or output.get("usage")
-    return None if found is None else Usage.read(found)
+    if found is None:
+        return None
+    usage = Usage.read(found)
+    model = model_of(message) or model_of(response.llm_output)
+    return usage if usage.model or model is None else replace(usage, model=model)
 
 
 def from_cache(response: LLMResult) -> bool:

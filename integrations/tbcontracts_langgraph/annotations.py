@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tbcontracts import BudgetContract
-from tbcontracts.contract import check_fields
+from tbcontracts.contract import BUDGET_FIELDS, check_fields, written_contract
 from tbcontracts.exhaustion import policy_of
 from tbcontracts_langchain.attribution import ANNOTATION_KEY
 
@@ -20,8 +19,9 @@ def budget(agent: str | None = None, /, **fields: Any) -> dict[str, Any]:
     Args:
         agent: The agent's name; the node's name if not given.
         fields: The contract, as `BudgetManager.register_agent` takes it: priority, max_tokens,
-            min_reserve, confidence_threshold, max_output_tokens, on_exceeded, confidence_key.
-            Without `max_tokens` the annotation only names an agent that is registered elsewhere.
+            min_reserve, confidence_threshold, max_output_tokens, on_exceeded, confidence_key; in
+            dollars max_usd and min_reserve_usd, as text or a `Decimal`. Without `max_tokens` or
+            `max_usd` the annotation only names an agent that is registered elsewhere.
 
     Returns:
         A mapping with one key, for `add_node(..., metadata=...)` or, where somebody else adds the
@@ -29,7 +29,7 @@ def budget(agent: str | None = None, /, **fields: Any) -> dict[str, Any]:
 
     Raises:
         TypeError: There is no such field, or a value has the wrong type.
-        ValueError: A value is out of range, or fields stand there without `max_tokens`.
+        ValueError: A value is out of range, or fields stand there without a budget.
 
     Example:
         `builder.add_node("research", fn, metadata=budget(priority=3, max_tokens=4000))`
@@ -40,7 +40,7 @@ def budget(agent: str | None = None, /, **fields: Any) -> dict[str, Any]:
         raise TypeError(msg)
     check_fields(fields)
     try:
-        contract = BudgetContract(_NODE if agent is None else agent, **fields)
+        contract = written_contract(_NODE if agent is None else agent, fields)
     except (TypeError, ValueError) as error:
         if agent is not None:
             raise
@@ -54,10 +54,13 @@ def budget(agent: str | None = None, /, **fields: Any) -> dict[str, Any]:
             'on_exceeded={"fallback": ...}), or a contract in code.'
         )
         raise TypeError(msg)
-    if fields and "max_tokens" not in fields:
-        msg = f"{called} has {', '.join(fields)} but no max_tokens."
+    if fields and not any(field in fields for field in BUDGET_FIELDS):
+        msg = f"{called} has {', '.join(fields)} but no {' or '.join(BUDGET_FIELDS)}."
         raise ValueError(msg)
-    annotation: dict[str, Any] = dict(fields)
+    annotation: dict[str, Any] = {
+        name: str(value) if name.endswith("_usd") and value is not None else value
+        for name, value in fields.items()
+    }
     if isinstance(fields.get("on_exceeded"), Mapping):
         annotation["on_exceeded"] = dict(fields["on_exceeded"])
     if agent is not None:

@@ -20,13 +20,13 @@ from langgraph.config import get_config
 from langgraph.types import interrupt
 
 from tbcontracts import BudgetExceededError, BudgetManager
-from tbcontracts.checks import check_amount
 from tbcontracts.exhaustion import (
     BudgetRequest,
     Policy,
     agrant,
     awas_granted,
     grant,
+    granted_amount,
     policy_of,
     request_for,
     was_granted,
@@ -180,10 +180,10 @@ class GraphBudgetHandler(BudgetCallbackHandler):
         if not _can_pause():
             raise _cannot_ask(refusal)
         request = request_for(refusal, request_id)
-        tokens = _ask(request)
-        if not tokens:
+        amount = _ask(request)
+        if not amount:
             raise refusal
-        return request, tokens
+        return request, amount
 
     def _answered_before(self, place: str, metadata: Mapping[str, Any]) -> int:
         """Take the answers that were given at this place before; return how many there are."""
@@ -266,7 +266,7 @@ def _has_answers() -> bool:
 def _ask(request: BudgetRequest) -> int:
     """Pause the graph until somebody grants something; 0 is a refusal.
 
-    An answer that is no number of tokens is asked about again, because it cannot be taken back.
+    An answer that is no amount is asked about again, because it cannot be taken back.
     """
     question = {"kind": "budget_request", **request._asdict()}
     while True:
@@ -274,9 +274,10 @@ def _ask(request: BudgetRequest) -> int:
         if answer is None or answer is False:
             return 0
         try:
-            return check_amount(answer, "The grant")
+            return granted_amount(answer, request.unit)
         except (TypeError, ValueError) as error:
-            question = {**question, "problem": f"{error} Resume with a number of tokens."}
+            what = "a number of tokens" if request.unit == "tokens" else 'dollars, such as "0.50"'
+            question = {**question, "problem": f"{error} Resume with {what}."}
 
 
 def _cannot_ask(refusal: BudgetExceededError) -> BudgetExceededError:

@@ -17,6 +17,7 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel
 
 from tbcontracts import BudgetContract, BudgetExceededError, BudgetManager
 from tbcontracts.checks import check_name
+from tbcontracts.contract import written_contract
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.exhaustion import Policy, policy_of
 from tbcontracts.scores import ScoreSource, score_source
@@ -38,6 +39,7 @@ def budgeted(
     confidence_key: str | None = None,
     confidence_fn: Callable[[Any], Any] | None = None,
     usage_fn: Callable[[Any], Any] | None = None,
+    model: str | None = None,
     **contract: Any,
 ) -> Callable[[Node], Node]:
     """Put a graph node under a contract, as a wrapper or as a decorator.
@@ -52,9 +54,10 @@ def budgeted(
         on_exceeded: What happens at the end of the budget, where that is not what the contract
             says: "raise"; "end", the node writes what `closing` returns or nothing, and the graph
             goes on; "ask", the graph pauses before the call that cannot be paid for (it needs a
-            checkpointer), and `Command(resume=tokens)` grants, 0 refuses; {"fallback": ...} with
-            the name of a node, a function or runnable that is called as the node is, or a cheaper
-            model, which the node is called with if it has a parameter `model`.
+            checkpointer), and `Command(resume=tokens)` grants (dollars as text or a `Decimal`), 0
+            refuses; {"fallback": ...} with the name of a node, a function or runnable that is
+            called as the node is, or a cheaper model, which the node is called with if it has a
+            parameter `model`.
         closing: Under "end", what makes the node's last update: a function or runnable that is
             called as the node is (and with `refusal`, if it takes that). It may use the reserve.
         confidence_key: Where in the node's update a score of 0..1 stands, such as
@@ -64,8 +67,9 @@ def budgeted(
         usage_fn: For nodes whose model calls nobody sees, because they use a provider's client:
             a function of the update that returns what they used. The node is then held and charged
             as one call.
+        model: Which model these calls ask. A budget in dollars needs it, to know what they cost.
         contract: The contract, as `BudgetManager.register_agent` takes it, where the agent has none
-            yet: priority, max_tokens, ...
+            yet: priority, max_tokens or max_usd, ...
 
     Raises:
         UnknownAgentError: The agent has no contract.
@@ -81,7 +85,8 @@ def budgeted(
         raise TypeError(msg)
     name = check_name(agent)
     if contract:
-        manager.register(BudgetContract(name, **contract, on_exceeded=on_exceeded or "raise"))
+        fields = {**contract, "on_exceeded": on_exceeded or "raise"}
+        manager.register(written_contract(name, fields))
     node = NodeBudget(
         manager,
         _known(manager, name),
@@ -89,6 +94,7 @@ def budgeted(
         closing=_checked(closing, f"closing of agent {name!r}"),
         score=_score(name, confidence_key, confidence_fn),
         usage_fn=_checked(usage_fn, f"usage_fn of agent {name!r}"),
+        model=model,
     )
     return functools.partial(wrap_node, node)
 

@@ -40,6 +40,8 @@ class NodeBudget:
     """What makes the node's last update under "end", if anything does."""
     score: ScoreSource | None = None
     usage_fn: Callable[[Any], Any] | None = None
+    model: str | None = None
+    """Which model its invisible calls ask, if that is known."""
     names_calls: bool = True
     """Whether what runs in the node is told whose it is, or found by its own names."""
 
@@ -127,7 +129,8 @@ class Visit:
     @property
     def _shape(self) -> CallShape:
         """What is known of the run, where it is one call."""
-        return CallShape(size_request(plain(value) for value in self._inputs))
+        size = size_request(plain(value) for value in self._inputs)
+        return CallShape(size, model=self.node.model)
 
     @contextmanager
     def inside(self, *, closing: bool = False) -> Iterator[None]:

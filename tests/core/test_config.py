@@ -116,10 +116,11 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "empty.toml"
     path.touch()
     assert BudgetManager.from_config(path).settings == Settings()
-    others = {"store", "scope", "outbox", "telemetry", "agents", "schema_"}
+    others = {"store", "scope", "outbox", "telemetry", "agents", "schema_", "prices"}
     settings = set(Settings.__dataclass_fields__) | others
     assert set(BudgetFile.model_fields) == settings
-    assert set(AgentTable.model_fields) == set(Contract.__dataclass_fields__) - {"agent_name"}
+    fields = set(Contract.__dataclass_fields__) - {"agent_name", "unit"}
+    assert set(AgentTable.model_fields) == fields | {"max_usd", "min_reserve_usd"}
 
 
 @pytest.mark.parametrize(

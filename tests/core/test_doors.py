@@ -34,6 +34,8 @@ AT_ONCE = frozenset(
         "is_view_of",
         "keeping_reserve",
         "learn",
+        "price_of",
+        "priced",
         "listener_entries_dropped",
         "on_threshold",
         "pattern_of",

@@ -472,7 +472,7 @@ def test_names_have_one_spelling() -> None:
     ("setting", "value"),
     [
         ("enforcement", "hard"),
-        ("unit", "usd"),
+        ("unit", "euros"),
         ("policy", "rolling"),
         ("unattributed", "ignore"),
         ("on_contract_change", "ask"),

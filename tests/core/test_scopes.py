@@ -308,7 +308,7 @@ def test_what_is_known_of_scopes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_warnings_come_once_each_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that makes up names is not warned of each of them."""
-    monkeypatch.setattr("tbcontracts.engine._WARNED_MAX", 3)
+    monkeypatch.setattr("tbcontracts.registry._WARNED_MAX", 3)
     manager = team()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")

@@ -153,7 +153,7 @@ class PageRun:
         for line in fence.code.splitlines():
             self.capture.readouterr()
             with pytest.raises(SystemExit) as ended:
-                tbc.main(shlex.split(line)[1:], prog_name="tbc")
+                tbc.main(shlex.split(line, comments=True)[1:], prog_name="tbc")
             said = self.capture.readouterr()
             self.printed += said.out + said.err
             code = int(expected[1]) if expected else 0

@@ -83,22 +83,3 @@ def test_commands_of_the_first_screen_exist() -> None:
     for command in ("make demo", "make test"):
         assert any(line.startswith(command) for line in first_screen)
         assert f"\n{command.split()[1]}:" in makefile
-
-
-def test_contract_file_and_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The contract file is a right one, and each line of `tbc` does what it says."""
-    from click.testing import CliRunner
-
-    from tbcontracts.cli.group import tbc
-
-    monkeypatch.chdir(tmp_path)
-    (file,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    Path("budget.toml").write_text(file, encoding="utf-8")
-    lines = re.findall(r"^tbc (.*?) +#", README, re.MULTILINE)
-    assert len(lines) >= 6
-    for line in lines:
-        arguments = line.split()
-        once = ["--once"] if arguments[0] == "watch" else []
-        ran = CliRunner().invoke(tbc, [*arguments, *once])
-        assert ran.exit_code == 0, f"tbc {line}: {ran.output}"
-    assert "<h1" in Path("report.html").read_text(encoding="utf-8")

@@ -36,6 +36,12 @@ CLAIMS = {
         "the last call had no tools",
         "last message: Suspension bridges carry the longest spans.",
     ],
+    "08_a_budget_in_dollars.py": [
+        "stopped: Agent 'analyst' asked for $0.001539",
+        "not sent: A call of agent 'clerk' is not sent. What model 'somebody-elses' costs is not",
+        "clerk -> analyst: $0.001117",
+        "books 6346 millionths of a dollar, provider 6346",
+    ],
 }
 
 CREWS = {"12_hierarchical_crew.py", "13_flow_with_two_crews.py", "14_shared_model_totals.py"}

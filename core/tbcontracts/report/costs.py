@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tbcontracts.books import AccountView
 from tbcontracts.events import JournalEntry
@@ -45,23 +45,14 @@ class Costs(NamedTuple):
 def costs_of(accounts: Sequence[AccountView], journal: Iterable[JournalEntry]) -> Costs:
     """Add up what is known of costs."""
     lines = tuple(
-        AccountCost(account.agent, _cost(account), _unpriced(account)) for account in accounts
+        AccountCost(account.agent, account.cost_micro_usd, account.unpriced_tokens)
+        for account in accounts
     )
     models = _models(journal)
     cost = sum(line.cost_micro_usd for line in lines)
     priced = any(line.model is not None and line.unpriced_calls < line.calls for line in models)
     unpriced = sum(line.unpriced_tokens for line in lines)
     return Costs(cost > 0 or priced, cost, unpriced, lines, models)
-
-
-def _cost(account: Any) -> int:
-    """Return what an account cost; books that were kept without prices have no such field."""
-    return int(getattr(account, "cost_micro_usd", 0) or 0)
-
-
-def _unpriced(account: Any) -> int:
-    """Return how many of an account's tokens have no known price."""
-    return int(getattr(account, "unpriced_tokens", 0) or 0)
 
 
 def _models(journal: Iterable[JournalEntry]) -> tuple[ModelCost, ...]:

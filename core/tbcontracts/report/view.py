@@ -162,7 +162,7 @@ def view_of(
 
 def unit_of(statement: Statement) -> str:
     """Return what the amounts of a statement are; one that does not say is in tokens."""
-    return str(getattr(statement, "unit", "tokens"))
+    return statement.unit
 
 
 class _Ends:

@@ -24,6 +24,7 @@ from tbcontracts.rules.common import (
     changed,
     check_open,
     check_total,
+    check_unit,
     denied,
     fingerprint,
     log_denial,
@@ -38,12 +39,16 @@ def open_contracts(books: Books, command: Open) -> Reply:
     A closed scope opens them too, as it takes no holds on them: a program that registered one more
     agent must still be able to settle there.
     """
+    for contract in command.contracts:
+        check_unit(contract.unit, command.unit)
+    check_unit(command.unit, books.unit)
     new: dict[str, BudgetContract] = {}
     for contract in command.contracts:
         account = books.accounts.get(contract.agent_name)
         if account is None or account.tracked:
             new.setdefault(contract.agent_name, contract)
     check_total(books, sum(contract.max_tokens for contract in new.values()), "these contracts")
+    books.unit = command.unit
     for contract in new.values():
         _open_one(books, contract)
     return Done(sum(contract.max_tokens for contract in new.values()), books.seq)
@@ -65,12 +70,15 @@ def _open_one(books: Books, contract: BudgetContract) -> None:
 
 def terms(contract: BudgetContract) -> dict[str, object]:
     """Return what the journal keeps of a contract."""
-    return {
+    kept: dict[str, object] = {
         "priority": contract.priority,
         "max_tokens": contract.max_tokens,
         "min_reserve": contract.reserve,
         "confidence_threshold": contract.confidence_threshold,
     }
+    if contract.unit != "tokens":
+        kept["unit"] = contract.unit
+    return kept
 
 
 def transfer(books: Books, command: Transfer) -> Reply:
@@ -144,6 +152,7 @@ def change_contract(books: Books, command: ChangeContract) -> Reply:
     """
     check_open(books, "changes of contracts")
     new = command.contract
+    check_unit(new.unit, books.unit)
     account = account_of(books, new.agent_name)
     if command.was is not None and command.was.terms != account.contract.terms:
         msg = (

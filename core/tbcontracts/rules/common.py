@@ -9,13 +9,16 @@ from tbcontracts.checks import TOTAL_MAX
 from tbcontracts.commands import Command, Denied, Reply, Reserve
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import (
+    ConfigurationError,
     HoldResolvedError,
     IdempotencyConflictError,
     ScopeClosedError,
     UnknownAgentError,
 )
 from tbcontracts.events import Move
+from tbcontracts.money import WORDS
 from tbcontracts.reallocation import plan
+from tbcontracts.usage import Usage
 
 
 def replayed(books: Books, command: Command, key: str | None) -> Reply | None:
@@ -94,6 +97,21 @@ def check_total(books: Books, more: int, what: str) -> None:
             f"the most that books can keep exactly is {TOTAL_MAX:,}."
         )
         raise ValueError(msg)
+
+
+def check_unit(unit: str, there: str | None) -> None:
+    """Refuse to mix units: allocation moves between accounts, and dollars are no tokens.
+
+    Raises:
+        ConfigurationError: The books are in another unit.
+    """
+    if there is not None and unit != there:
+        msg = (
+            f"These books are kept in {WORDS.get(there, there)}, and cannot take contracts in "
+            f"{WORDS.get(unit, unit)}."
+        )
+        helps = f'another scope, or BudgetManager(unit="{there}").'
+        raise ConfigurationError(msg, remedy=f"What helps: {helps}")
 
 
 def changed(books: Books, account: Account) -> None:
@@ -176,13 +194,42 @@ def resolved_otherwise(
     return HoldResolvedError(msg, remedy="What helps: end each hold once.")
 
 
-def charge_for_now(books: Books, hold: HoldRecord, amount: int) -> None:
+def charge_for_now(books: Books, hold: HoldRecord, amount: int, priced: tuple[int, int]) -> None:
     """Mark a hold as charged by estimate; a settle or void that still comes replaces that."""
     first_end = hold.status == "open"
     hold.status = "charged"
     hold.charged = amount
+    hold.cost, hold.unpriced = priced
     if first_end:
         books.retire(hold)
+
+
+def take_back(account: Account, hold: HoldRecord) -> int:
+    """Take back what was charged for a hold by estimate; return how much it was."""
+    account.consumed -= hold.charged
+    account.unmeasured -= hold.charged
+    account.buckets[_COST] -= hold.cost
+    account.buckets[_UNPRICED] -= hold.unpriced
+    return hold.charged
+
+
+def count_cost(books: Books, account: Account, amount: int, usage: Usage | None) -> tuple[int, int]:
+    """Count what a charge cost, or how many tokens of it have no price; return both numbers.
+
+    In dollars the charge is the cost. Of a number of tokens nobody knows what it cost.
+    """
+    cost = None if usage is None else usage.cost_micro_usd
+    tokens = amount if usage is None else usage.total_tokens
+    if books.unit == "usd":
+        priced = amount, 0 if usage is None or cost is not None else tokens
+    else:
+        priced = (0, tokens) if cost is None else (cost, 0)
+    account.buckets[_COST] += priced[0]
+    account.buckets[_UNPRICED] += priced[1]
+    return priced
+
+
+_COST, _UNPRICED = 5, 6  # where they stand behind the buckets of an account
 
 
 def end(books: Books, hold: HoldRecord, status: str, resolution: Resolution, reply: Reply) -> None:

@@ -15,6 +15,7 @@ from tbcontracts.rules.common import (
     account_of,
     changed,
     charge_for_now,
+    count_cost,
     denied,
     end,
     fingerprint,
@@ -22,6 +23,7 @@ from tbcontracts.rules.common import (
     move_to,
     replayed,
     resolved_before,
+    take_back,
 )
 
 SWEEP_MOST = 16
@@ -164,9 +166,7 @@ def void(books: Books, command: Void) -> Reply:
     if hold.status == "open":
         account.held -= hold.amount
     elif hold.status == "charged":
-        given_back = hold.charged
-        account.consumed -= given_back
-        account.unmeasured -= given_back
+        given_back = take_back(account, hold)
     else:
         given_back = 0
     changed(books, account)
@@ -214,7 +214,8 @@ def sweep(books: Books, most: int) -> int:
         if charge:
             account.consumed += hold.amount
             account.unmeasured += hold.amount
-            charge_for_now(books, hold, hold.amount)
+            priced = count_cost(books, account, hold.amount, None)
+            charge_for_now(books, hold, hold.amount, priced)
         else:
             hold.status = "expired"
             books.retire(hold)

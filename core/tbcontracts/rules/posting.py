@@ -11,12 +11,14 @@ from tbcontracts.rules.common import (
     account_of,
     changed,
     charge_for_now,
+    count_cost,
     cover,
     end,
     fingerprint,
     overdraft,
     replayed,
     resolved_before,
+    take_back,
 )
 from tbcontracts.usage import Usage
 
@@ -32,12 +34,10 @@ def settle(books: Books, command: Settle) -> Reply:
     late = hold.status != "open"
     if hold.status == "open":
         account.held -= hold.amount
-        account.consumed += amount
     elif hold.status == "charged":
-        account.consumed += amount - hold.charged
-        account.unmeasured -= hold.charged
-    else:
-        account.consumed += amount
+        take_back(account, hold)
+    account.consumed += amount
+    priced = count_cost(books, account, amount, command.usage)
     if command.final:
         _count_buckets(account, amount, command.usage)
     else:
@@ -45,6 +45,8 @@ def settle(books: Books, command: Settle) -> Reply:
     moves = () if hold.enforcement == "let_through" else cover(books, account)
     changed(books, account)
     facts = {"held": hold.amount, **usage_facts(command.usage, command.note)}
+    if _is_unpriced(books, command.usage):
+        facts["unpriced"] = True
     if late:
         facts["late"] = True
     if not command.final:
@@ -56,7 +58,7 @@ def settle(books: Books, command: Settle) -> Reply:
     if command.final:
         end(books, hold, "settled", Resolution("settled", amount), reply)
     else:
-        charge_for_now(books, hold, amount)
+        charge_for_now(books, hold, amount, priced)
     return reply
 
 
@@ -70,10 +72,13 @@ def charge(books: Books, command: Charge) -> Reply:
     if account.tracked:
         books.accounts.setdefault(command.agent, account)
     account.consumed += amount
+    count_cost(books, account, amount, command.usage)
     _count_buckets(account, amount, command.usage)
     moves = cover(books, account)
     changed(books, account)
     facts = usage_facts(command.usage, command.note)
+    if _is_unpriced(books, command.usage):
+        facts["unpriced"] = True
     seq = books.log("charged", account, amount, None, moves, facts)
     reply = Posted(command.agent, amount, overdraft(account), moves, seq)
     if command.key is not None:
@@ -96,6 +101,11 @@ def _forgotten(books: Books, command: Settle) -> HoldRecord:
     return hold
 
 
+def _is_unpriced(books: Books, usage: Usage | None) -> bool:
+    """Return whether dollars were charged for a usage whose price is not known."""
+    return books.unit == "usd" and usage is not None and usage.cost_micro_usd is None
+
+
 def _count_buckets(account: Account, amount: int, usage: Usage | None) -> None:
     """Add up the buckets of a usage; an estimate counts as unmeasured."""
     if usage is None:
@@ -111,21 +121,29 @@ def _count_buckets(account: Account, amount: int, usage: Usage | None) -> None:
 
 
 def usage_facts(usage: Usage | None, note: str) -> dict[str, Any]:
-    """Return what the journal keeps of a usage: numbers, and the user's note."""
-    facts: dict[str, Any] = {}
-    if usage is not None:
-        facts["input_tokens"] = usage.input_tokens
-        facts["output_tokens"] = usage.output_tokens
-        if usage.cached_input_tokens:
-            facts["cached_input_tokens"] = usage.cached_input_tokens
-        if usage.cache_write_tokens:
-            facts["cache_write_tokens"] = usage.cache_write_tokens
-        if usage.reasoning_tokens:
-            facts["reasoning_tokens"] = usage.reasoning_tokens
-        if not usage.measured:
-            facts["unmeasured"] = True
-            if usage.raw is not None:
-                facts["raw"] = usage.raw
+    """Return what the journal keeps of a usage: numbers, the model, and the user's note."""
+    facts: dict[str, Any] = {} if usage is None else _what_was_used(usage)
+    if usage is not None and not usage.measured:
+        facts["unmeasured"] = True
+        if usage.raw is not None:
+            facts["raw"] = usage.raw
     if note:
         facts["note"] = note
+    return facts
+
+
+def _what_was_used(usage: Usage) -> dict[str, Any]:
+    """Return tokens, model and cost; nothing for a part of a hold that grew, which has none."""
+    if not usage.total_tokens and usage.cost_micro_usd == 0:
+        return {}
+    facts: dict[str, Any] = {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+    }
+    for name in ("cached_input_tokens", "cache_write_tokens", "reasoning_tokens"):
+        if getattr(usage, name):
+            facts[name] = getattr(usage, name)
+    for name in ("model", "cost_micro_usd"):
+        if getattr(usage, name) is not None:
+            facts[name] = getattr(usage, name)
     return facts

@@ -40,6 +40,7 @@ _FIELDS = (
     "min_reserve",
     "confidence_threshold",
     "max_output_tokens",
+    "unit",
 )
 
 

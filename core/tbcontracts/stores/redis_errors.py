@@ -9,11 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 from tbcontracts.books import Account, Books, HoldRecord, Remembered, Resolution
-from tbcontracts.commands import Command, Done
+from tbcontracts.commands import Command, Done, Open
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import StoreError, TBCError
 from tbcontracts.rules import step
-from tbcontracts.rules.common import account_of, check_open, check_total, resolved_before
+from tbcontracts.rules.common import (
+    account_of,
+    check_open,
+    check_total,
+    check_unit,
+    resolved_before,
+)
 from tbcontracts.stores import codec
 
 
@@ -39,7 +45,7 @@ def newer(shown: str, layout: int, known: int) -> StoreError:
     return StoreError(msg, remedy="What helps: a newer tbcontracts.")
 
 
-def _provoke(code: str, command: Command, books: Books, facts: list[Any]) -> None:
+def _provoke(code: str, command: Any, books: Books, facts: list[Any]) -> None:
     """Do on small books what raises the error."""
     if code == "unknown_agent":
         for name in facts[1]:
@@ -51,6 +57,9 @@ def _provoke(code: str, command: Command, books: Books, facts: list[Any]) -> Non
     elif code == "too_much":
         books.total = int(facts[1])
         check_total(books, 0, facts[0])
+    elif code == "other_unit":
+        unit = command.unit if isinstance(command, Open) else command.contract.unit
+        check_unit(unit, facts[0])
     elif code == "hold_resolved":
         hold_id, agent, verb, amount, wanted, wanted_amount = facts
         hold = HoldRecord(hold_id, agent, 0, 0.0, "expected")

@@ -21,7 +21,7 @@ from tbcontracts.commands import Command, Denied, Done, Granted, Posted, Reply
 from tbcontracts.contract import BudgetContract
 from tbcontracts.events import JournalEntry, Move
 from tbcontracts.rules.administration import terms
-from tbcontracts.rules.common import fingerprint
+from tbcontracts.rules.common import check_unit, fingerprint
 from tbcontracts.rules.posting import usage_facts
 from tbcontracts.stores import codec
 from tbcontracts.usage import Usage
@@ -108,7 +108,9 @@ def _fingerprint(command: Any) -> str:
     """Return what tells a command apart from others under the same key."""
     usage = getattr(command, "usage", None)
     if usage is not None:
-        command = command._replace(usage=replace(usage, raw=None))  # as two usages are compared
+        # As two usages are compared.
+        alike = replace(usage, raw=None, model=None, cost_micro_usd=None)
+        command = command._replace(usage=alike)
     if isinstance(command, commands.Reserve):
         command = command._replace(ttl_s=float(command.ttl_s))
     return hashlib.sha256(codec.dump(fingerprint(command)).encode()).hexdigest()
@@ -179,6 +181,7 @@ def _usage(usage: Usage | None) -> tuple[Argument, ...]:
         usage.cached_input_tokens,
         usage.cache_write_tokens,
         usage.reasoning_tokens,
+        "" if usage.cost_micro_usd is None else usage.cost_micro_usd,
     )
 
 
@@ -200,12 +203,15 @@ def _expire(command: commands.Expire) -> Call:
 
 def _open(command: commands.Open) -> Call:
     parts = [part for contract in command.contracts for part in _contract(contract)]
-    return _keyed("open", command, len(command.contracts), *parts)
+    for contract in command.contracts:
+        check_unit(contract.unit, command.unit)
+    return _keyed("open", command, len(command.contracts), command.unit, *parts)
 
 
 def _change_contract(command: commands.ChangeContract) -> Call:
     was = () if command.was is None else _contract(command.was)
-    return _keyed("change_contract", command, *_contract(command.contract), *was)
+    contract = command.contract
+    return _keyed("change_contract", command, contract.unit, *_contract(contract), *was)
 
 
 def _contract(contract: BudgetContract) -> tuple[Argument, ...]:
@@ -325,21 +331,21 @@ def entry_in(answer: list[Any]) -> JournalEntry:
 
 def statement_in(answer: list[Any]) -> Statement:
     """Return a scope's books from a script's answer."""
-    *numbers, accounts = answer
-    return Statement._make((*numbers, tuple(map(_account, accounts))))
+    *numbers, accounts, unit = answer
+    return Statement._make((*numbers, tuple(map(_account, accounts)), unit or "tokens"))
 
 
 def _account(fields: list[Any]) -> AccountView:
     """Return an account from its record; `lua/common.lua` names the fields."""
     name, _, _, _, _, _, tracked, finished, *numbers = fields
     allocated, consumed, held, unmeasured, denials, expired, confidence, _, *rest = numbers
-    *buckets, contract, owed, _ = rest
+    *buckets, cost, unpriced, contract, owed, _ = rest
     return AccountView._make(
         (
             name,
             None if tracked else codec.load(contract),
             *(allocated, consumed, held, unmeasured),
             *buckets,
-            *(denials, expired, finished, _number(confidence), owed),
+            *(denials, expired, finished, _number(confidence), owed, cost, unpriced),
         )
     )

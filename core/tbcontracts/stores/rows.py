@@ -54,14 +54,14 @@ class ScopeRows:
         """Take in what others have changed.
 
         Args:
-            scope: Its row: id, version, seq, now, pool, total, closed.
+            scope: Its row: id, version, seq, now, pool, total, closed, unit.
             accounts: Those written after the version that is known here.
             holds: The same; of books that were not read yet only the open ones matter.
         """
         scope_id, version, *numbers = scope
         books = self.books
         self.scope_id, self.version = scope_id, version
-        books.seq, now, books.pool, books.total, closed = numbers
+        books.seq, now, books.pool, books.total, closed, books.unit = numbers
         books.now = max(books.now, now)
         books.closed = bool(closed)
         for row in accounts:
@@ -125,7 +125,10 @@ class ScopeRows:
         books, scope_id, version = self.books, self.scope_id, self.version + 1
         self._give_places()
         return Changes(
-            (version, books.seq, books.now, books.pool, books.total, int(books.closed), scope_id),
+            (
+                *(version, books.seq, books.now, books.pool, books.total),
+                *(int(books.closed), books.unit, scope_id),
+            ),
             [
                 _account_row(scope_id, version, self._place_of(name), books.accounts[name])
                 for name in sorted(books.accounts.keys() & self._accounts)
@@ -169,9 +172,9 @@ class ScopeRows:
 
 def statement(scope: Row, accounts: Iterable[Row]) -> Statement:
     """Return a scope's books from its row and those of its accounts."""
-    _, _, seq, _, pool, total, closed = scope
+    _, _, seq, _, pool, total, closed, unit = scope
     views = tuple(view(account) for _, _, account in map(_account, accounts))
-    return Statement(seq, pool, total, bool(closed), views)
+    return Statement(seq, pool, total, bool(closed), views, unit or "tokens")
 
 
 def entry(row: Row) -> JournalEntry:
@@ -229,9 +232,10 @@ def _account_row(scope_id: int, version: int, place: int, account: Account) -> R
 
 
 def _hold(row: Row) -> HoldRecord:
-    hold_id, agent, amount, charged, status, enforcement, expires_at, outcome = row
+    hold_id, agent, amount, *charged, status, enforcement, expires_at, outcome = row
     hold = HoldRecord(hold_id, agent, amount, expires_at, enforcement)
-    hold.status, hold.charged = status, charged
+    hold.status = status
+    hold.charged, hold.cost, hold.unpriced = charged
     hold.outcome = None if outcome is None else codec.load(outcome)
     return hold
 
@@ -244,6 +248,8 @@ def _hold_row(scope_id: int, version: int, hold: HoldRecord) -> Row:
         hold.agent,
         hold.amount,
         hold.charged,
+        hold.cost,
+        hold.unpriced,
         hold.status,
         hold.enforcement,
         hold.expires_at,

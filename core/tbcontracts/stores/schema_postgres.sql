@@ -13,7 +13,8 @@ CREATE TABLE {schema}.scope (
     now_s           DOUBLE PRECISION NOT NULL,
     pool            BIGINT NOT NULL,
     total           BIGINT NOT NULL,
-    closed          SMALLINT NOT NULL
+    closed          SMALLINT NOT NULL,
+    unit            TEXT
 ) WITH (fillfactor = 50);
 
 CREATE TABLE {schema}.account (
@@ -46,6 +47,8 @@ CREATE TABLE {schema}.hold (
     agent           TEXT NOT NULL,
     amount          BIGINT NOT NULL,
     charged         BIGINT NOT NULL,
+    cost            BIGINT NOT NULL,
+    unpriced        BIGINT NOT NULL,
     status          TEXT NOT NULL,
     enforcement     TEXT NOT NULL,
     expires_at_s    DOUBLE PRECISION NOT NULL,

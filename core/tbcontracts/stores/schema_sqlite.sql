@@ -10,7 +10,8 @@ CREATE TABLE scope (
     now_s           REAL NOT NULL,
     pool            INTEGER NOT NULL,
     total           INTEGER NOT NULL,
-    closed          INTEGER NOT NULL
+    closed          INTEGER NOT NULL,
+    unit            TEXT  -- what all amounts are in, once a contract was opened
 ) STRICT;
 
 CREATE TABLE account (
@@ -43,6 +44,8 @@ CREATE TABLE hold (
     agent           TEXT NOT NULL,
     amount          INTEGER NOT NULL,
     charged         INTEGER NOT NULL,
+    cost            INTEGER NOT NULL,  -- what was counted as cost for `charged`
+    unpriced        INTEGER NOT NULL,
     status          TEXT NOT NULL,
     enforcement     TEXT NOT NULL,
     expires_at_s    REAL NOT NULL,

@@ -32,7 +32,17 @@ _ACCOUNT = (
     "buckets_json",
     "denial_json",
 )
-_HOLD = ("agent", "amount", "charged", "status", "enforcement", "expires_at_s", "outcome_json")
+_HOLD = (
+    "agent",
+    "amount",
+    "charged",
+    "cost",
+    "unpriced",
+    "status",
+    "enforcement",
+    "expires_at_s",
+    "outcome_json",
+)
 _KEY = ("command_json", "reply_json", "until_s")
 _ENTRY = (
     "at_s",
@@ -70,7 +80,7 @@ class Statements:
                 f"SELECT {', '.join(columns)} FROM {prefix}{table} WHERE scope_id = {mark} {which}"
             )
 
-        scope = "id, version, seq, now_s, pool, total, closed"
+        scope = "id, version, seq, now_s, pool, total, closed, unit"
         self.scope = f"SELECT {scope} FROM {prefix}scope WHERE name = {mark}"
         self.scope_locked = self.scope + lock
         self.scopes = f"SELECT name FROM {prefix}scope"
@@ -81,12 +91,12 @@ class Statements:
         )
         self.put_scope = (
             f"UPDATE {prefix}scope SET version = {mark}, seq = {mark}, now_s = {mark}, "
-            f"pool = {mark}, total = {mark}, closed = {mark} WHERE id = {mark}"
+            f"pool = {mark}, total = {mark}, closed = {mark}, unit = {mark} WHERE id = {mark}"
         )
         self.accounts = get("account", ("agent", *_ACCOUNT), f"AND version > {mark} ORDER BY place")
         account = ", ".join(f"account.{column}" for column in ("agent", *_ACCOUNT))
         self.scope_and_accounts = (
-            f"SELECT scope.id, scope.version, seq, now_s, pool, total, closed, {account} "
+            f"SELECT scope.id, scope.version, seq, now_s, pool, total, closed, unit, {account} "
             f"FROM {prefix}scope LEFT JOIN {prefix}account ON scope_id = id "
             f"WHERE id = {mark} ORDER BY place"
         )

@@ -108,7 +108,8 @@ def check_histories(
             before = store.read(bystander)
             with showing(f"history of seed {number}"):
                 history = _History(store, clock, f"history-{number}", own_clock=own_clock)
-                history.run(random.Random(number), commands, awaited=number % 2 == 1)
+                unit = "usd" if number % 3 == 1 else "tokens"
+                history.run(random.Random(number), commands, awaited=number % 2 == 1, unit=unit)
                 expect(store.read(bystander), before, "the books that nobody touched")
                 expect(store.journal(bystander), opening.entries, "their journal")
 
@@ -125,9 +126,9 @@ class _History:
         self._audit = Audit()
         self._heard: list[JournalEntry] = []
 
-    def run(self, choices: random.Random, commands: int, *, awaited: bool) -> None:
+    def run(self, choices: random.Random, commands: int, *, awaited: bool, unit: str) -> None:
         """Carry out commands at random, and compare after each."""
-        maker = Commands(choices)
+        maker = Commands(choices, unit=unit)
         loop = asyncio.new_event_loop() if awaited else None
 
         def apply(command: Command) -> Applied:
@@ -275,8 +276,9 @@ def _rounds(commands: int) -> int:
 
 def _makers(callers: int, seed: int) -> list[Commands]:
     """Return a maker of commands for each caller; they share agents and keys, not holds."""
+    closes, unit = seed % 4 == 1, "usd" if seed % 3 == 1 else "tokens"
     return [
-        Commands(random.Random(f"{seed}-{number}"), f"caller{number}-", closes=seed % 4 == 1)
+        Commands(random.Random(f"{seed}-{number}"), f"caller{number}-", closes=closes, unit=unit)
         for number in range(callers)
     ]
 

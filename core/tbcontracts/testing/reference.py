@@ -12,7 +12,6 @@ from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import HoldResolvedError, IdempotencyConflictError
 from tbcontracts.events import Move
 from tbcontracts.testing.reference_books import Agent, Hold, Moves, ReferenceBooks
-from tbcontracts.usage import Usage
 
 
 class Reference(ReferenceBooks):
@@ -27,6 +26,7 @@ class Reference(ReferenceBooks):
         return self.remember(command, getattr(self, f"_{type(command).__name__.lower()}")(command))
 
     def _open(self, command: commands.Open) -> Reply:
+        self.enter(command.unit, command.contracts)
         new: dict[str, BudgetContract] = {}
         for contract in command.contracts:
             known = self.agents.get(contract.agent_name)
@@ -34,6 +34,7 @@ class Reference(ReferenceBooks):
                 new.setdefault(contract.agent_name, contract)
         added = sum(contract.max_tokens for contract in new.values())
         self.add(added)
+        self.unit = command.unit
         for name, contract in new.items():
             agent = self.agents.setdefault(name, Agent(contract))
             agent.contract, agent.allocated, agent.tracked = contract, contract.max_tokens, False
@@ -98,18 +99,13 @@ class Reference(ReferenceBooks):
             return hold.again("settled", amount)
         late = hold.state != "open"
         hold.take_back()
+        price = self.pay(hold.agent, amount, command.usage, guess=not command.final)
         if not command.final:
-            hold.state, hold.charged = "charged", amount
-            hold.agent.unmeasured += amount
-        usage = command.usage if command.final else None
-        reply = self._post(hold.agent, amount, usage, late, borrows=hold.mode != "let through")
+            hold.state, hold.charged, hold.charged_price = "charged", amount, price
+        reply = self._post(hold.agent, amount, late, borrows=hold.mode != "let through")
         return hold.end("settled", reply, amount) if command.final else reply
 
-    def _post(
-        self, agent: Agent, amount: int, usage: Usage | None, late: bool, borrows: bool = True
-    ) -> Posted:
-        agent.consumed += amount
-        agent.unmeasured += amount if usage is not None and not usage.measured else 0
+    def _post(self, agent: Agent, amount: int, late: bool, borrows: bool = True) -> Posted:
         moves: Moves = ()
         if borrows and not agent.tracked:
             moves = self.give(agent, self.gifts(agent, -agent.remaining)[0])
@@ -140,7 +136,8 @@ class Reference(ReferenceBooks):
     def _charge(self, command: commands.Charge) -> Reply:
         agent = self.find(command.agent, track=command.track)
         self.agents.setdefault(command.agent, agent)
-        return self._post(agent, command.amount, command.usage, late=False)
+        self.pay(agent, command.amount, command.usage)
+        return self._post(agent, command.amount, late=False)
 
     def _transfer(self, command: commands.Transfer) -> Reply:
         self.check_open()

@@ -13,6 +13,7 @@ from tbcontracts import checks
 from tbcontracts.commands import ChangeContract, Command, Confidence, Denied, Reply, Reserve
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import (
+    ConfigurationError,
     ContractConflictError,
     HoldResolvedError,
     IdempotencyConflictError,
@@ -20,6 +21,7 @@ from tbcontracts.errors import (
     UnknownAgentError,
 )
 from tbcontracts.events import Move
+from tbcontracts.usage import Usage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -45,6 +47,8 @@ class Agent:
     consumed: int = 0
     held: int = 0
     unmeasured: int = 0
+    cost_micro_usd: int = 0
+    unpriced_tokens: int = 0
     denials: int = 0
     expired_holds: int = 0
     owed: int = 0
@@ -78,6 +82,7 @@ class Hold:
     mode: str
     state: str = "open"
     charged: int = 0
+    charged_price: tuple[int, int] = (0, 0)
     ended_as: Any = None
     reply: Any = None
 
@@ -89,7 +94,9 @@ class Hold:
         else:
             self.agent.consumed -= taken
             self.agent.unmeasured -= taken
-        self.state, self.charged = "taken back", 0
+            self.agent.cost_micro_usd -= self.charged_price[0]
+            self.agent.unpriced_tokens -= self.charged_price[1]
+        self.state, self.charged, self.charged_price = "taken back", 0, (0, 0)
         return taken
 
     def end(self, how: str, reply: Reply, amount: int = 0) -> Reply:
@@ -113,7 +120,7 @@ class ReferenceBooks:
         self.holds: dict[str, Hold] = {}
         self.keys: dict[str, tuple[Any, Reply, float]] = {}
         self.pool = self.total = self.seq = 0
-        self.now, self.closed = 0.0, False
+        self.now, self.closed, self.unit = 0.0, False, ""
 
     def copy(self) -> Self:
         """Return the same books again, to try something on."""
@@ -162,6 +169,28 @@ class ReferenceBooks:
             raise ValueError(amount)
         self.total += amount
 
+    def enter(self, unit: str, contracts: tuple[BudgetContract, ...]) -> None:
+        """Refuse contracts in another unit than the books'; the first ones decide on that."""
+        if any(one != (self.unit or unit) for one in (unit, *(each.unit for each in contracts))):
+            raise ConfigurationError(unit)
+
+    def pay(
+        self, agent: Agent, amount: int, usage: Usage | None, *, guess: bool = False
+    ) -> tuple[int, int]:
+        """Count a charge: in dollars it is its cost; else what is known of that, or its tokens."""
+        agent.consumed += amount
+        if guess or (usage is not None and not usage.measured):
+            agent.unmeasured += amount
+        known = usage is not None and usage.cost_micro_usd is not None
+        tokens = amount if usage is None else usage.total_tokens
+        cost = (usage.cost_micro_usd if usage is not None else None) or 0
+        unpriced = 0 if known else tokens
+        if self.unit == "usd":
+            cost, unpriced = amount, 0 if usage is None else unpriced
+        agent.cost_micro_usd += cost
+        agent.unpriced_tokens += unpriced
+        return cost, unpriced
+
     def write(self, agent: Agent | None) -> int:
         """Write an entry; return its number."""
         if agent is not None:
@@ -184,6 +213,7 @@ class ReferenceBooks:
     def to_change(self, command: ChangeContract) -> Agent:
         """Return the agent whose terms are to be changed, if they are still those read before."""
         self.check_open()
+        self.enter(command.contract.unit, ())
         agent = self.find(command.contract.agent_name)
         if command.was is not None and command.was.terms != agent.contract.terms:
             raise ContractConflictError
@@ -232,8 +262,8 @@ class ReferenceBooks:
             hold.state, hold.charged = ("charged", hold.amount) if strict else ("expired", 0)
             agent.held -= hold.amount
             agent.expired_holds += 1
-            agent.consumed += hold.charged
-            agent.unmeasured += hold.charged
+            if strict:
+                hold.charged_price = self.pay(agent, hold.charged, None, guess=True)
             self.tidy()
             self.write(agent)
         return len(due)

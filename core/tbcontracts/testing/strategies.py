@@ -46,10 +46,14 @@ class Commands:
         choices: Where chance comes from.
         prefix: Begins the ids of this maker's holds, where several work on one scope.
         closes: Whether the scope may be closed on the way, seldom.
+        unit: What the books are in.
     """
 
-    def __init__(self, choices: Choices, prefix: str = "h", *, closes: bool = True) -> None:
+    def __init__(
+        self, choices: Choices, prefix: str = "h", *, closes: bool = True, unit: str = "tokens"
+    ) -> None:
         self._closes = closes
+        self._unit = unit
         self._choices = choices
         self._prefix = prefix
         self._holds: list[tuple[str, str]] = []
@@ -83,11 +87,11 @@ class Commands:
 
     def opening(self) -> commands.Open:
         """Return what a scope begins with: contracts for most agents, many of them alike."""
-        return commands.Open(tuple(self._contract(name) for name in AGENTS[:-1]))
+        return commands.Open(tuple(self._contract(name) for name in AGENTS[:-1]), self._unit)
 
     def open(self) -> Command:
         """Open a contract that may be open already."""
-        return commands.Open((self._contract(self._agent()),))
+        return commands.Open((self._contract(self._agent()),), self._unit)
 
     def reserve(self) -> Command:
         """Ask for a hold, of an odd kind at times."""
@@ -113,7 +117,8 @@ class Commands:
         """End a hold by usage: known or not, of before or again, for good or for now."""
         hold_id, agent = self._hold()
         amount = self._amount()
-        usage = Usage(input_tokens=amount, measured=self._choices.choice((True, True, False)))
+        measured = self._choices.choice((True, True, False))
+        usage = Usage(input_tokens=amount, measured=measured, cost_micro_usd=self._cost(amount))
         return commands.Settle(
             hold_id,
             agent,
@@ -138,7 +143,10 @@ class Commands:
     def charge(self) -> Command:
         """Post usage without a hold."""
         amount = self._amount()
-        usage = Usage(output_tokens=amount) if self._often() else Usage.estimated(amount)
+        cost = self._cost(amount)
+        usage: Usage | None = Usage(output_tokens=amount, model="m", cost_micro_usd=cost)
+        if self._rarely():
+            usage = Usage.estimated(amount, cost_micro_usd=cost) if self._rarely() else None
         return commands.Charge(self._agent(), amount, usage, key=self._key(), track=self._rarely())
 
     def transfer(self) -> Command:
@@ -191,9 +199,26 @@ class Commands:
             commands.TopUp(agent, amount, key=key),
             commands.Transfer(None, agent, amount, key=key),
             commands.Expire(amount),
+            self._other_unit(),
             commands.Confidence(agent, self._choices.choice((-0.1, 1.1, float("nan")))),
         ]
         return self._choices.choice(bad)
+
+    def _other_unit(self) -> Command:
+        """Bring a contract in another unit, which no books take."""
+        other = "usd" if self._unit == "tokens" else "tokens"
+        contract = BudgetContract(self._agent(), max_tokens=10, unit=other)
+        if self._rarely():
+            return commands.Open((contract,), self._unit)
+        if self._rarely():
+            return commands.ChangeContract(contract)
+        return commands.Open((contract,), other)
+
+    def _cost(self, amount: int) -> int | None:
+        """Return what a usage cost: known or not; in dollars it is the amount."""
+        if self._rarely():
+            return None
+        return amount if self._unit == "usd" else self._choices.randint(0, 9)
 
     def _bad_amount(self) -> Any:
         return self._choices.choice(_BAD_AMOUNTS)
@@ -221,6 +246,7 @@ class Commands:
             max_tokens=most,
             min_reserve=pick((None, 0, most // 2, most)),
             confidence_threshold=pick((None, None, 0.5)),
+            unit=self._unit,
         )
         self._terms[name] = contract
         return contract
@@ -247,6 +273,8 @@ class AccountNumbers(NamedTuple):
     finished: bool
     confidence: float | None
     owed: int
+    cost_micro_usd: int
+    unpriced_tokens: int
 
 
 class Numbers(NamedTuple):
@@ -268,10 +296,19 @@ def numbers_of(books: Any) -> Numbers:
         books.pool,
         books.total,
         {
-            name: AccountNumbers(*(getattr(account, field) for field in AccountNumbers._fields))
+            name: AccountNumbers(*(_number(account, field) for field in AccountNumbers._fields))
             for name, account in accounts.items()
         },
     )
+
+
+_BEHIND_THE_BUCKETS = {"cost_micro_usd": 5, "unpriced_tokens": 6}
+
+
+def _number(account: Any, field: str) -> Any:
+    """Return a number of an account; the rules keep some of them in one list."""
+    at, buckets = _BEHIND_THE_BUCKETS.get(field), getattr(account, "buckets", None)
+    return getattr(account, field) if at is None or buckets is None else buckets[at]
 
 
 def outcome(step: Callable[[], Reply]) -> object:

@@ -139,7 +139,7 @@ def made_up() -> Iterator[tuple[str, Iterator[tuple[Command, float]]]]:
 
 
 def _made_up(seed: int) -> Iterator[tuple[Command, float]]:
-    commands = Commands(random.Random(seed))
+    commands = Commands(random.Random(seed), unit="usd" if seed % 3 == 1 else "tokens")
     yield commands.opening(), 0
     for _ in range(COMMANDS):
         yield commands.next()
@@ -302,23 +302,35 @@ MUTANTS = [
     Mutant("a repeated refusal is not counted", "rules.common", "    account.denials += 1\n", ""),
     Mutant("a repeated refusal is written again", "rules.common", "if account.last_denial == same:", "if False:"),
     # posting
-    Mutant("lost overdraft: usage is cut to the hold", "rules.posting", "        account.held -= hold.amount\n        account.consumed += amount\n", "        account.held -= hold.amount\n        account.consumed += min(amount, hold.amount)\n"),
+    Mutant("lost overdraft: usage is cut to the hold", "rules.posting", "    account.consumed += amount\n    priced", "    account.consumed += min(amount, hold.amount)\n    priced"),
     Mutant("lost overdraft: it is not told", "rules.common", "    return 0 if account.tracked else max(0, -account.remaining)", "    return 0"),
     Mutant("an overdraft is not covered", "rules.common", "if lacking <= 0 or account.tracked:", "if True:"),
     Mutant("a name without a contract borrows", "rules.common", "if lacking <= 0 or account.tracked:", "if lacking <= 0:"),
-    Mutant("a late settlement is dropped", "rules.posting", "    else:\n        account.consumed += amount\n    if command.final", "    if command.final"),
+    Mutant("a late settlement is dropped", "rules.posting", "    account.consumed += amount\n    priced", '    account.consumed += 0 if hold.status == "expired" else amount\n    priced'),
     Mutant("settled twice, posted twice", "rules.posting", 'earlier = resolved_before(hold, Resolution("settled", amount))', "earlier = None"),
     Mutant("any second ending is the first", "rules.common", "if done == resolution:", "if True:"),
-    Mutant("a settled hold stays held", "rules.posting", "        account.held -= hold.amount\n", ""),
-    Mutant("the truth comes on top of the estimate", "rules.posting", "account.consumed += amount - hold.charged", "account.consumed += amount"),
-    Mutant("an estimate that was replaced stays one", "rules.posting", "        account.unmeasured -= hold.charged\n", ""),
+    Mutant("a settled hold stays held", "rules.posting", "        account.held -= hold.amount\n", "        pass\n"),
+    Mutant("the truth comes on top of the estimate", "rules.common", "    account.consumed -= hold.charged\n", ""),
+    Mutant("an estimate that was replaced stays one", "rules.common", "    account.unmeasured -= hold.charged\n", ""),
     Mutant("unmeasured usage passes for measured", "rules.posting", "    if not usage.measured:\n        account.unmeasured += amount\n", ""),
     Mutant("what was let through borrows", "rules.posting", '() if hold.enforcement == "let_through" else cover(books, account)', "cover(books, account)"),
     Mutant("a forgotten hold is posted each time", "rules.posting", "    books.holds[command.hold_id] = hold\n    books.retire(hold)\n", ""),
     Mutant("a charge is not checked", "rules.posting", '    amount = check_amount(command.amount, f"The usage of agent {command.agent!r}")\n    earlier = replayed', "    amount = command.amount\n    earlier = replayed"),
     # giving back, and limits
-    Mutant("void after a charge is not taken back", "rules.holds", "        account.consumed -= given_back\n", ""),
-    Mutant("void after a charge leaves an estimate", "rules.holds", "        account.unmeasured -= given_back\n", ""),
+    Mutant("void after a charge is not taken back", "rules.holds", "given_back = take_back(account, hold)", "given_back = hold.charged"),
+    # money
+    Mutant("the cost of an estimate stays beside the truth's", "rules.common", "    account.buckets[_COST] -= hold.cost\n", ""),
+    Mutant("the tokens of an estimate stay without a price", "rules.common", "    account.buckets[_UNPRICED] -= hold.unpriced\n", ""),
+    Mutant("an unknown price is 0", "rules.common", "(0, tokens) if cost is None else (cost, 0)", "(cost or 0, 0)"),
+    Mutant("a cost is not counted", "rules.common", "    account.buckets[_COST] += priced[0]\n", ""),
+    Mutant("tokens without a price are not counted", "rules.common", "    account.buckets[_UNPRICED] += priced[1]\n", ""),
+    Mutant("dollars cost what the usage says, not what was charged", "rules.common", "priced = amount, 0 if usage", "priced = cost or 0, 0 if usage"),
+    Mutant("what was charged at a limit costs nothing", "rules.holds", "priced = count_cost(books, account, hold.amount, None)", "priced = (0, 0)"),
+    Mutant("what was counted for an estimate is forgotten", "rules.common", "hold.cost, hold.unpriced = priced", "hold.cost, hold.unpriced = 0, 0"),
+    Mutant("dollars are opened beside tokens", "rules.administration", "    check_unit(command.unit, books.unit)\n", ""),
+    Mutant("a contract is changed to dollars", "rules.administration", "    check_unit(new.unit, books.unit)\n", ""),
+    Mutant("a contract in dollars among those in tokens", "rules.administration", "        check_unit(contract.unit, command.unit)\n", "        pass\n"),
+    Mutant("books forget their unit", "rules.administration", "    books.unit = command.unit\n", ""),
     Mutant("voided twice", "rules.holds", 'earlier = resolved_before(hold, Resolution("voided"))', "earlier = None"),
     Mutant("void keeps the hold", "rules.holds", '    if hold.status == "open":\n        account.held -= hold.amount\n', '    if hold.status == "open":\n        pass\n'),
     Mutant("expired without looking at the hold", "rules.holds", 'hold is None or hold.status != "open" or hold.expires_at != limit', "hold is None or hold.expires_at != limit"),

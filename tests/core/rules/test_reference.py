@@ -21,7 +21,7 @@ DATA = Path(str(reference_books.__file__))
 def test_it_is_small_enough_to_be_read_in_one_go() -> None:
     """At most 200 lines of rules; the books under them are plain data with a few verbs."""
     assert len(RULES.read_text(encoding="utf-8").splitlines()) <= 200
-    assert len(DATA.read_text(encoding="utf-8").splitlines()) <= 260
+    assert len(DATA.read_text(encoding="utf-8").splitlines()) <= 300
 
 
 @pytest.mark.parametrize("path", [RULES, DATA], ids=lambda path: path.name)

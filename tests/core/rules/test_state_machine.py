@@ -71,6 +71,7 @@ class InStep(RuleBasedStateMachine):
     def begin(self, chance: random.Random) -> None:
         """Open contracts, many of them alike."""
         self.drawn.source = chance
+        self.make = Commands(self.drawn, unit=self.drawn.choice(("tokens", "tokens", "usd")))
         self.carry_out(self.make.opening())
 
     @rule(chance=CHANCE)

@@ -354,10 +354,16 @@ def test_files_annotations_and_blocks_have_the_same_keys() -> None:
         "on_exceeded": "end",
         "confidence_key": "answer.confidence",
     }
-    assert set(AgentTable.model_fields) == set(values)
-    assert set(_FIELDS) == set(values)
+    dollars = {"max_usd": "2.50", "min_reserve_usd": "0.25"}
+    assert set(AgentTable.model_fields) == {*values, *dollars}
+    assert set(_FIELDS) == {*values, *dollars}
     assert set(budget(**values)["tbcontracts"]) == set(values)
+    assert set(budget(**dollars)["tbcontracts"]) == set(dollars)
     for key, value in values.items():
-        assert getattr(AgentTable.model_validate({key: value}).contract("a"), key) == value
+        assert (
+            getattr(AgentTable.model_validate({key: value}).contract("a", "tokens"), key) == value
+        )
+    in_usd = AgentTable.model_validate(dollars).contract("a", "usd")
+    assert (in_usd.max_tokens, in_usd.reserve) == (2_500_000, 250_000)
     with pytest.raises(TypeError, match="no field 'agents_max'"):
         budget(max_tokens=1, agents_max=2)

@@ -1,7 +1,7 @@
--- ChangeContract: changes an agent's terms; allocation moves by the difference. The contract, and the
--- one that the agent must have for it, if that was said.
-local contract = contract_at(FIRST)
-local was = ARGV[FIRST + CONTRACT_FIELDS] and contract_at(FIRST + CONTRACT_FIELDS)
+-- ChangeContract: changes an agent's terms; allocation moves by the difference. The unit, the contract,
+-- and the one that the agent must have for it, if that was said.
+local contract = contract_at(FIRST + 1)
+local was = ARGV[FIRST + 1 + CONTRACT_FIELDS] and contract_at(FIRST + 1 + CONTRACT_FIELDS)
 
 local earlier = replayed()
 if earlier then
@@ -9,6 +9,10 @@ if earlier then
 end
 if books[CLOSED] then
   return refuse('closed', 'changes of contracts')
+end
+local mixed = other_unit(ARGV[FIRST])
+if mixed then
+  return mixed
 end
 local account = account_of(contract.name)
 if not account then

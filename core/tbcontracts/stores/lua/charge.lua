@@ -11,10 +11,15 @@ if not account then
 end
 enter(account)
 account[CONSUMED] = account[CONSUMED] + amount
+count_cost(account, amount, price_in(FIRST + 4))
 count_buckets(account, amount, FIRST + 4)
 local moves = cover(account)
 changed(account)
-local seq = log('charged', account, amount, nil, moves, ARGV[FIRST + 3])
+local facts = ARGV[FIRST + 3]
+if is_unpriced(FIRST + 4) then
+  facts = with_facts(facts, { '"unpriced":true' })
+end
+local seq = log('charged', account, amount, nil, moves, facts)
 local reply = { 'posted', name, amount, overdraft(account), moves, seq, false }
 remember(reply, DAY_S)
 return finish(reply)

@@ -33,27 +33,28 @@ local DAY_S, DENIAL_S, NOTE_S = 86400, 600, 60
 -- The fields of an account.
 local NAME, PLACE, PRIORITY, MOST, RESERVE, THRESHOLD, TRACKED, FINISHED = 1, 2, 3, 4, 5, 6, 7, 8
 local ALLOCATED, CONSUMED, HELD, UNMEASURED, DENIALS, EXPIRED = 9, 10, 11, 12, 13, 14
-local CONFIDENCE, SAID, BUCKET, TERMS, OWED, SCORE = 15, 16, 16, 22, 23, 24
+local CONFIDENCE, SAID, BUCKET, COST, UNPRICED, TERMS, OWED, SCORE = 15, 16, 16, 22, 23, 24, 25, 26
 -- (five buckets stand at 17 to 21; SCORE is the account's place among the donors, as written)
 
 -- The fields of a hold.
 local AGENT, AMOUNT, CHARGED, STATUS, MODE, LIMIT, VERB, FOR = 1, 2, 3, 4, 5, 6, 7, 8
-local BY, KEPT, PUT_OFF_BY, PUT_OFF = 9, 10, 11, 12
+local BY, KEPT, PUT_OFF_BY, PUT_OFF, FOR_COST, FOR_UNPRICED = 9, 10, 11, 12, 13, 14
 -- (VERB and FOR say how it was ended; KEPT is what the attempt BY was answered that granted or ended
--- it, PUT_OFF the same of the last one that put off its limit)
+-- it, PUT_OFF the same of the last one that put off its limit; FOR_COST and FOR_UNPRICED were counted
+-- for CHARGED)
 
 -- The fields of what a key was used for.
 local K_BY, K_PRINT, K_UNTIL, K_KEPT, K_OWN = 1, 2, 3, 4, 5
 -- (K_OWN is set where only copies of the same attempt may find it)
 
--- The scope: layout, epoch, seq, now, pool, total, closed, number of accounts.
-local EPOCH, SEQ, NOW, POOL, TOTAL, CLOSED, PLACES = 2, 3, 4, 5, 6, 7, 8
+-- The scope: layout, epoch, seq, now, pool, total, closed, number of accounts, unit.
+local EPOCH, SEQ, NOW, POOL, TOTAL, CLOSED, PLACES, UNIT = 2, 3, 4, 5, 6, 7, 8, 9
 local books
 local there = call('GET', META)
 if there then
   books = decode(there)
 else
-  books = { LAYOUT, NEW_EPOCH, 0, 0, 0, 0, false, 0 }
+  books = { LAYOUT, NEW_EPOCH, 0, 0, 0, 0, false, 0, false }
 end
 
 local clock = tonumber(CLOCK)
@@ -189,7 +190,8 @@ local function account_of(name, track)
   end
   if track then
     return {
-      name, -1, 1, 0, 0, false, true, false, 0, 0, 0, 0, 0, 0, false, false, 0, 0, 0, 0, 0, '', 0, false,
+      name, -1, 1, 0, 0, false, true, false, 0, 0, 0, 0, 0, 0, false, false,
+      0, 0, 0, 0, 0, 0, 0, '', 0, false,
     }
   end
   return nil

@@ -29,6 +29,14 @@ local function has_terms(account, contract)
     and account[THRESHOLD] == contract.threshold
 end
 
+-- Refuses contracts in another unit than the books are in: dollars are no tokens.
+local function other_unit(unit)
+  if books[UNIT] and unit ~= books[UNIT] then
+    return refuse('other_unit', books[UNIT])
+  end
+  return nil
+end
+
 -- Refuses a budget whose sum would no longer be exact.
 local function too_much(more, what)
   if books[TOTAL] + more > TOTAL_MAX then

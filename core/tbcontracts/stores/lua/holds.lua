@@ -142,7 +142,7 @@ local function hold_of(hold_id)
 end
 
 local function new_hold(agent, amount, status, mode, limit, by, known)
-  return { agent, amount, 0, status, mode, limit, false, false, by, known, '', false }
+  return { agent, amount, 0, status, mode, limit, false, false, by, known, '', false, 0, 0 }
 end
 
 local function rewrite(hold_id, hold)
@@ -160,10 +160,36 @@ local function retire(hold_id)
   keep_for(hold_id, KEEP_HOLDS_S)
 end
 
+-- Counts what a charge cost, or how many tokens of it have no price; returns both. In dollars the
+-- charge is the cost. `cost` and `tokens` are nil where no usage says them.
+local function count_cost(account, amount, cost, tokens)
+  local unpriced = 0
+  if books[UNIT] == 'usd' then
+    if tokens and not cost then
+      unpriced = tokens
+    end
+    cost = amount
+  elseif not cost then
+    cost, unpriced = 0, tokens or amount
+  end
+  account[COST] = account[COST] + cost
+  account[UNPRICED] = account[UNPRICED] + unpriced
+  return cost, unpriced
+end
+
+-- Takes back what was charged for a hold by estimate; returns how much it was.
+local function take_back(account, hold)
+  account[CONSUMED] = account[CONSUMED] - hold[CHARGED]
+  account[UNMEASURED] = account[UNMEASURED] - hold[CHARGED]
+  account[COST] = account[COST] - hold[FOR_COST]
+  account[UNPRICED] = account[UNPRICED] - hold[FOR_UNPRICED]
+  return hold[CHARGED]
+end
+
 -- Marks a hold as charged by estimate; a settle or void that still comes replaces that.
-local function charge_for_now(hold_id, hold, amount)
+local function charge_for_now(hold_id, hold, amount, cost, unpriced)
   retire(hold_id)
-  hold[STATUS], hold[CHARGED] = 'charged', amount
+  hold[STATUS], hold[CHARGED], hold[FOR_COST], hold[FOR_UNPRICED] = 'charged', amount, cost, unpriced
   rewrite(hold_id, hold)
 end
 
@@ -201,7 +227,7 @@ local function sweep(most)
     if charge then
       account[CONSUMED] = account[CONSUMED] + hold[AMOUNT]
       account[UNMEASURED] = account[UNMEASURED] + hold[AMOUNT]
-      charge_for_now(hold_id, hold, hold[AMOUNT])
+      charge_for_now(hold_id, hold, hold[AMOUNT], count_cost(account, hold[AMOUNT]))
     else
       retire(hold_id)
       hold[STATUS] = 'expired'

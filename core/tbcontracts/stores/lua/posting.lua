@@ -1,6 +1,20 @@
 -- What both ways to post usage share. It stands after holds.lua.
 
--- Adds up the buckets of a usage: "1" for measured, "0" for estimated or "" for none, then five.
+-- What a usage cost, and all of its tokens; nil where it does not say, or there is none. It is "1"
+-- for measured, "0" for estimated or "" for none; then come five buckets, and the cost or "".
+local function price_in(first)
+  if ARGV[first] == '' then
+    return nil, nil
+  end
+  return tonumber(ARGV[first + 6]), ARGV[first + 1] + ARGV[first + 2]
+end
+
+-- Whether dollars are charged for a usage whose price is not known.
+local function is_unpriced(first)
+  return books[UNIT] == 'usd' and ARGV[first] ~= '' and ARGV[first + 6] == ''
+end
+
+-- Adds up the buckets of a usage.
 local function count_buckets(account, amount, first)
   local measured = ARGV[first]
   if measured == '' then

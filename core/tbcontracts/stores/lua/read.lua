@@ -9,4 +9,4 @@ end
 table.sort(found, function(one, other)
   return one[PLACE] < other[PLACE]
 end)
-return answer('ok', { books[SEQ], books[POOL], books[TOTAL], books[CLOSED], found })
+return answer('ok', { books[SEQ], books[POOL], books[TOTAL], books[CLOSED], found, books[UNIT] })

@@ -31,13 +31,11 @@ local account = find(hold[AGENT])
 local late = hold[STATUS] ~= 'open'
 if hold[STATUS] == 'open' then
   account[HELD] = account[HELD] - hold[AMOUNT]
-  account[CONSUMED] = account[CONSUMED] + amount
 elseif hold[STATUS] == 'charged' then
-  account[CONSUMED] = account[CONSUMED] + amount - hold[CHARGED]
-  account[UNMEASURED] = account[UNMEASURED] - hold[CHARGED]
-else
-  account[CONSUMED] = account[CONSUMED] + amount
+  take_back(account, hold)
 end
+account[CONSUMED] = account[CONSUMED] + amount
+local cost, unpriced = count_cost(account, amount, price_in(FIRST + 6))
 if final then
   count_buckets(account, amount, FIRST + 6)
 else
@@ -57,12 +55,15 @@ end
 if hold[MODE] == 'strict' and amount > hold[AMOUNT] then
   more[#more + 1] = '"bound_broken":true' -- the provider did not keep the cap that it was given
 end
+if is_unpriced(FIRST + 6) then
+  more[#more + 1] = '"unpriced":true'
+end
 local seq = log('settled', account, amount, hold_id, moves, with_facts(known, more))
 local reply = { 'posted', hold[AGENT], amount, overdraft(account), moves, seq, late }
 if final then
   end_hold(hold_id, hold, 'settled', amount, reply)
 else
-  charge_for_now(hold_id, hold, amount)
+  charge_for_now(hold_id, hold, amount, cost, unpriced)
   hold[BY], hold[KEPT] = ATTEMPT, kept(reply)
 end
 return finish(reply)

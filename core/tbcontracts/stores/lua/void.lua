@@ -15,9 +15,7 @@ if hold[STATUS] == 'open' then
   given_back = hold[AMOUNT]
   account[HELD] = account[HELD] - given_back
 elseif hold[STATUS] == 'charged' then
-  given_back = hold[CHARGED]
-  account[CONSUMED] = account[CONSUMED] - given_back
-  account[UNMEASURED] = account[UNMEASURED] - given_back
+  given_back = take_back(account, hold)
 end
 changed(account)
 local reply = { 'done', given_back, log('voided', account, given_back, hold_id, nil, facts) }
