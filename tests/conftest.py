@@ -36,6 +36,19 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
+def _no_client_of_another_test() -> None:
+    """Forget the clients that LangChain shares by URL.
+
+    A server of this test may have the port of one before, whose connections belong to an event loop
+    that is closed.
+    """
+    shared = sys.modules.get("langchain_openai.chat_models._client_utils")
+    if shared is not None:
+        shared._cached_sync_httpx_client.cache_clear()
+        shared._cached_async_httpx_client.cache_clear()
+
+
+@pytest.fixture(autouse=True)
 def _no_connection_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Close what CrewAI leaves open: the connections of its provider clients.
 
