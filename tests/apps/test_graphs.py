@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 import pytest
-from tests.apps import graphs
+from tests.apps import harness
 from tests.apps.graph_cases import GRAPHS
-from tests.apps.graphs import DOORS, Graph
+from tests.apps.graphs import Graph, resumes
 
-each = pytest.mark.parametrize("case", GRAPHS, ids=lambda case: case.name)
+each = pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.name)
 each_that_keeps = pytest.mark.parametrize(
-    "case", [case for case in GRAPHS if case.keeps], ids=lambda case: case.name
+    "graph", [graph for graph in GRAPHS if graph.keeps], ids=lambda graph: graph.name
 )
 
 
 @each
-def test_contracts_change_nothing_and_the_books_are_the_log(case: Graph) -> None:
+def test_contracts_change_nothing_and_the_books_are_the_log(graph: Graph) -> None:
     """The same prompts and outputs; each agent's tokens as the provider bills them."""
-    graphs.changes_nothing(case)
+    harness.changes_nothing(graph)
 
 
 @each
-def test_it_stops_at_40_percent(case: Graph) -> None:
+def test_it_stops_at_40_percent(graph: Graph) -> None:
     """It is refused, and what follows the first refusal is known to the request."""
-    graphs.stops(case, graphs.needs(case))
+    harness.stops(graph)
 
 
 @each
-def test_one_rich_agent_among_poor_ones(case: Graph) -> None:
+def test_one_rich_agent_among_poor_ones(graph: Graph) -> None:
     """Who has budget works; nobody is paid for from above."""
-    graphs.starves(case, graphs.needs(case))
+    harness.starves(graph)
 
 
 @each
-@pytest.mark.parametrize("door", DOORS)
-def test_the_books_are_the_same_through_every_door(case: Graph, door: str) -> None:
+@pytest.mark.parametrize("door", Graph.doors)
+def test_the_books_are_the_same_through_every_door(graph: Graph, door: str) -> None:
     """Awaited, by events, by messages of all subgraphs."""
-    graphs.same_through(case, graphs.needs(case), door)
+    harness.same_through(graph, door)
 
 
 @each_that_keeps
-def test_it_resumes_after_a_top_up(case: Graph) -> None:
+def test_it_resumes_after_a_top_up(graph: Graph) -> None:
     """From its checkpoint it goes on where it was refused, and pays for nothing twice."""
-    graphs.resumes(case, graphs.needs(case))
+    resumes(graph)

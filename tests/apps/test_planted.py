@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.apps import graphs
+from tests.apps import harness
 from tests.apps.graph_cases import DEEP_AGENTS, SUPERVISOR, SWARM
-from tests.apps.graphs import Graph
 
 from tbcontracts import Usage
 from tbcontracts_langchain import attribution, model_calls
@@ -55,8 +54,8 @@ def test_a_planted_fault_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -
     with monkeypatch.context() as patched:
         patched.setattr(model_calls, name, planted)
         with pytest.raises(AssertionError, match="the books are not the provider's log"):
-            graphs.changes_nothing(case)
-    graphs.changes_nothing(case)
+            harness.changes_nothing(case)
+    harness.changes_nothing(case)
 
 
 def test_a_request_that_no_hold_allows_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,8 +68,6 @@ def test_a_request_that_no_hold_allows_is_counted(monkeypatch: pytest.MonkeyPatc
         except Exception:  # the refusal, which is to be overheard here
             return
 
-    case: Graph = SWARM
-    needed = dict.fromkeys(case.prompts.values(), 500)
     monkeypatch.setattr(model_calls.ModelCalls, "begin", deaf)
     with pytest.raises(AssertionError):
-        graphs.stops(case, needed)
+        harness.stops(SWARM)
