@@ -50,8 +50,9 @@ def register_contracts(
         TypeError: A field does not exist, or a value has the wrong type.
         ValueError: A value is out of range.
     """
-    agents = agents_of(crew)
+    agents = members_of(crew)
     accounts = _accounts(crew, agents, manager)
+    grows = is_flow(crew)
     written = [
         *_from_files(filed),
         *_from_budgets(budgets),
@@ -62,9 +63,9 @@ def register_contracts(
     for item in written:
         check_fallback(item.contract)
     for item in written:
-        account = accounts.get(item.role)
+        account = accounts.get(item.role, item.role if grows else None)
         if isinstance(item.contract, ContractPattern):
-            if not any(fnmatchcase(name, item.role) for name in accounts.values()):
+            if not grows and not any(fnmatchcase(name, item.role) for name in accounts.values()):
                 unmatched.append(item)
             manager.register(item.contract)
         elif account is None:
@@ -83,15 +84,22 @@ def register_contracts(
     _say_who_has_none(agents, manager, roles)
 
 
-def agents_of(crew: Any) -> list[Any]:
+def is_flow(crew: Any) -> bool:
+    """Return whether this is a Flow, whose crews are made in its steps: nobody knows them yet."""
+    return any(kind.__name__ == "Flow" for kind in type(crew).__mro__)
+
+
+def members_of(crew: Any) -> list[Any]:
     """Return the agents of a crew, with its manager if it has one already.
 
     Raises:
-        ConfigurationError: This is no crew.
+        ConfigurationError: This is neither a crew nor a Flow.
     """
+    if is_flow(crew):
+        return []
     agents = getattr(crew, "agents", None)
     if agents is None or not callable(getattr(crew, "kickoff", None)):
-        msg = f"govern_crew takes a Crew, not {type(crew).__name__}."
+        msg = f"govern_crew takes a Crew or a Flow, not {type(crew).__name__}."
         helps = "What helps: of a @CrewBase object, pass what its crew() returns."
         raise ConfigurationError(msg, remedy=helps)
     found = [*agents, getattr(crew, "manager_agent", None)]
@@ -109,7 +117,8 @@ def _accounts(crew: Any, agents: Iterable[Any], manager: BudgetManager) -> dict[
     helpers = [*HELPER_ROLES]
     if str(getattr(getattr(crew, "process", None), "value", "")) == "hierarchical":
         helpers.append(MANAGER_ROLE)
-    accounts = {name: known.get(name, name) for name in helpers}
+    accounts = known if is_flow(crew) else {}
+    accounts |= {name: known.get(name, name) for name in helpers}
     for agent in agents:
         template, role = template_of(agent), normalise(agent.role)
         account = known.get(template) or known.get(role) or template
