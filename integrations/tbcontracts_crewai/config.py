@@ -12,6 +12,7 @@ from tbcontracts import BudgetContract, BudgetManager
 from tbcontracts.attribution import nearest
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.patterns import ContractPattern
+from tbcontracts.roster import Unmatched, no_contract_for, nobody_is_called
 from tbcontracts_crewai.files import Filed
 from tbcontracts_crewai.instead import check_fallback
 from tbcontracts_crewai.roles import Roles, normalise, template_of
@@ -51,14 +52,9 @@ def register_contracts(
         ValueError: A value is out of range.
     """
     agents = members_of(crew)
-    accounts = _accounts(crew, agents, manager)
+    accounts = accounts_of(crew, agents, manager)
     grows = is_flow(crew)
-    written = [
-        *_from_files(filed),
-        *_from_budgets(budgets),
-        *_from_config(config),
-        *_from_agents(agents),
-    ]
+    written = written_in(agents, filed=filed, budgets=budgets, config=config)
     unmatched: list[Written] = []
     for item in written:
         check_fallback(item.contract)
@@ -84,6 +80,22 @@ def register_contracts(
     _say_who_has_none(agents, manager, roles)
 
 
+def written_in(
+    agents: Iterable[Any], *, filed: Iterable[Filed] = (), budgets: object = None, config: object
+) -> list[Written]:
+    """Return the contracts that were written down, wherever users write them.
+
+    Raises:
+        ConfigurationError: Budgets or config have a shape that cannot be read.
+    """
+    return [
+        *_from_files(filed),
+        *_from_budgets(budgets),
+        *_from_config(config),
+        *_from_agents(agents),
+    ]
+
+
 def is_flow(crew: Any) -> bool:
     """Return whether this is a Flow, whose crews are made in its steps: nobody knows them yet."""
     return any(kind.__name__ == "Flow" for kind in type(crew).__mro__)
@@ -99,7 +111,7 @@ def members_of(crew: Any) -> list[Any]:
         return []
     agents = getattr(crew, "agents", None)
     if agents is None or not callable(getattr(crew, "kickoff", None)):
-        msg = f"govern_crew takes a Crew or a Flow, not {type(crew).__name__}."
+        msg = f"What is needed is a Crew or a Flow, not {type(crew).__name__}."
         helps = "What helps: of a @CrewBase object, pass what its crew() returns."
         raise ConfigurationError(msg, remedy=helps)
     found = [*agents, getattr(crew, "manager_agent", None)]
@@ -111,7 +123,7 @@ def members_of(crew: Any) -> list[Any]:
     return kept
 
 
-def _accounts(crew: Any, agents: Iterable[Any], manager: BudgetManager) -> dict[str, str]:
+def accounts_of(crew: Any, agents: Iterable[Any], manager: BudgetManager) -> dict[str, str]:
     """Return the account of every role that this crew can have, by each of its spellings."""
     known = {normalise(name): name for name in manager.contracts}
     helpers = [*HELPER_ROLES]
@@ -191,23 +203,18 @@ def _written(role: object, budget: object, where: str) -> Written:
     return Written(name, BudgetContract(name, **budget), where)
 
 
+def left_out(items: Iterable[Written], accounts: Mapping[str, str]) -> list[Unmatched]:
+    """Return contracts that no agent of a crew would ever use."""
+    return [Unmatched(item.role, nearest(item.role, accounts), item.where) for item in items]
+
+
 def _say_what_is_left_out(
     unmatched: list[Written], agents: Iterable[Any], accounts: Mapping[str, str]
 ) -> None:
-    """Warn of contracts that no agent of this crew would ever use."""
-    if not unmatched:
-        return
-    here = [template_of(agent) for agent in agents]
-    parts: list[str] = []
-    for item in unmatched:
-        near = nearest(item.role, accounts)
-        parts.append(f"{item.role!r} in {item.where}" + (f" (nearest: {near!r})" if near else ""))
-    warnings.warn(
-        f"No agent of this crew has the role {'; '.join(parts)}: left out, so that nobody's budget "
-        f"lies idle. Its agents are {', '.join(map(repr, here))}.",
-        UserWarning,
-        stacklevel=4,
-    )
+    """Warn of contracts that are not registered, so that nobody's budget lies idle."""
+    if unmatched:
+        msg = nobody_is_called(left_out(unmatched, accounts), map(template_of, agents))
+        warnings.warn(msg, UserWarning, stacklevel=4)
 
 
 def _say_who_has_none(agents: Iterable[Any], manager: BudgetManager, roles: Roles) -> None:
@@ -219,9 +226,6 @@ def _say_who_has_none(agents: Iterable[Any], manager: BudgetManager, roles: Role
     accounts = {roles.learn(agent) or "" for agent in agents}
     without = sorted(name for name in accounts if manager.contract_of(name) is None)
     if without:
-        what = "refused" if manager.settings.denies_unattributed else "tracked without a limit"
-        warnings.warn(
-            f"No contract for {', '.join(map(repr, without))}: their calls are {what}.",
-            UserWarning,
-            stacklevel=4,
-        )
+        refused = manager.settings.denies_unattributed
+        msg = no_contract_for(without, manager.contracts, refused=refused)
+        warnings.warn(msg, UserWarning, stacklevel=4)

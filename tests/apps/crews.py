@@ -17,7 +17,9 @@ from tests.apps import projects
 from tests.apps.harness import Application, Ran, as_said
 
 from tbcontracts import BudgetExceededError, BudgetManager
+from tbcontracts.roster import Roster
 from tbcontracts.testing import FakeOpenAI
+from tbcontracts_crewai import agents_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,15 @@ class CrewCase(Application):
     """Returns the block in which it is under contracts, of it and a manager."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """What its placeholders are filled with."""
+
+    def roster(self, manager: BudgetManager) -> Roster:
+        """Return what `agents_of` says of it; of several crews, what it says of all together."""
+        projects.created()
+        with projects.folder(), provider(None) as (_, llm):
+            made = self.build(llm)
+            crews = made if isinstance(made, tuple) else (made,)
+            agents = [one for crew in crews for one in agents_of(crew, manager).agents]
+        return Roster(tuple(dict.fromkeys(agents)))
 
     def run(self, manager: BudgetManager | None, door: str = "") -> Ran:
         """Run it until it is done or refused; plain where there is no manager."""

@@ -146,6 +146,7 @@ DEEP_AGENTS = Graph(
         "You find things out.": "researcher",
         "You find weak spots.": "critic",
     },
+    idle=("general-purpose",),
     script=lambda: {
         "You lead an expedition.": [
             calls("write_file", file_path="/plan.md", content="Look it up, then doubt it."),

@@ -17,7 +17,9 @@ from pydantic import SecretStr
 from tests.apps.harness import LARGE, Application, Ran, as_said, check_books, needs, scarce
 
 from tbcontracts import BudgetExceededError, BudgetManager
+from tbcontracts.roster import Roster
 from tbcontracts.testing import FakeOpenAI
+from tbcontracts_langgraph import agents_of
 
 THREAD: Any = {"configurable": {"thread_id": "t"}, "recursion_limit": 60}
 
@@ -45,6 +47,11 @@ class Graph(Application):
         if manager is None:
             return self.build(model, *saver)
         return self.governed(model, manager, *saver)
+
+    def roster(self, manager: BudgetManager) -> Roster:
+        """Return what `agents_of` says of it."""
+        with provider(None) as (_, model):
+            return agents_of(self.made(model, manager))
 
     def steps(self) -> Iterator[Any]:
         """Yield what it is asked, and what is answered to what it asks."""

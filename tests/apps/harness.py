@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from tbcontracts import BudgetExceededError, BudgetManager
+from tbcontracts.roster import Roster
 from tbcontracts.testing import LoggedRequest
 
 LARGE = 1_000_000
@@ -64,8 +65,14 @@ class Application(ABC):
     script: Callable[[], Any]
     """What the provider answers, anew for each run."""
     expected: Expected
+    idle: tuple[str, ...] = ()
+    """Agents that the library adds, and that do nothing here."""
     faults: int = 0
     """How many of its requests the provider fails, at no cost."""
+
+    @abstractmethod
+    def roster(self, manager: BudgetManager) -> Roster:
+        """Return what `agents_of` says of it."""
 
     @abstractmethod
     def run(self, manager: BudgetManager | None, door: str = "") -> Ran:
@@ -120,10 +127,12 @@ def sent_after_refusal(manager: BudgetManager, log: tuple[LoggedRequest, ...]) -
     raise AssertionError(msg)
 
 
-def contracts(budgets: Mapping[str, int], important: str = "") -> BudgetManager:
+def contracts(
+    application: Application, budgets: Mapping[str, int], important: str = ""
+) -> BudgetManager:
     """Return a manager with one contract for each agent; one may be more important."""
     manager = BudgetManager()
-    for agent, tokens in budgets.items():
+    for agent, tokens in {**dict.fromkeys(application.idle, 1), **budgets}.items():
         priority = 2 if agent == important else 1
         manager.register_agent(agent, max_tokens=tokens, priority=priority, min_reserve=0)
     return manager
@@ -131,13 +140,15 @@ def contracts(budgets: Mapping[str, int], important: str = "") -> BudgetManager:
 
 def large(application: Application) -> BudgetManager:
     """Return contracts that never stop anybody."""
-    return contracts(dict.fromkeys(application.prompts.values(), LARGE))
+    return contracts(application, dict.fromkeys(application.prompts.values(), LARGE))
 
 
 def scarce(application: Application) -> BudgetManager:
     """Return contracts over 40 % of what each agent needs."""
     needed = needs(application)
-    return contracts({agent: max(1, tokens * 2 // 5) for agent, tokens in needed.items()})
+    return contracts(
+        application, {agent: max(1, tokens * 2 // 5) for agent, tokens in needed.items()}
+    )
 
 
 def needs(application: Application) -> dict[str, int]:
@@ -201,12 +212,21 @@ def starves(application: Application) -> None:
     budgets = {
         agent: LARGE if agent == expected.rich else 1 for agent in application.prompts.values()
     }
-    manager = contracts(budgets, important=expected.rich)
+    manager = contracts(application, budgets, important=expected.rich)
     ran = application.run(manager)
     spent = check_books(application, manager, ran.log)
     assert set(spent) <= {expected.rich}
     assert len(ran.log) == expected.sent
     assert getattr(ran.error, "agent_name", None) in (expected.refused or (None,))
+
+
+def is_listed(application: Application) -> None:
+    """Each agent is found before anything runs, with the contract that pays in the run."""
+    roster = application.roster(large(application))
+    used = {*application.prompts.values(), *application.idle}
+    assert {one.contract for one in roster.agents if one.asks_models} == used
+    assert roster.findings == ()
+    assert {one.contract for one in roster.agents} >= set(needs(application))
 
 
 def same_through(application: Application, door: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.apps import harness
-from tests.apps.crew_cases import CREWS
+from tests.apps.crew_cases import CREWS, FLOW
 from tests.apps.crews import CrewCase
 
 each = pytest.mark.parametrize("crew", CREWS, ids=lambda crew: crew.name)
@@ -33,3 +33,11 @@ def test_one_rich_agent_among_poor_ones(crew: CrewCase) -> None:
 def test_the_books_are_the_same_through_every_door(crew: CrewCase, door: str) -> None:
     """Started on a thread, or awaited."""
     harness.same_through(crew, door)
+
+
+@pytest.mark.parametrize(
+    "crew", [crew for crew in CREWS if crew is not FLOW], ids=lambda crew: crew.name
+)
+def test_its_agents_are_listed_before_it_runs(crew: CrewCase) -> None:
+    """All of them, the manager that CrewAI makes too; those of a Flow are made in its steps."""
+    harness.is_listed(crew)

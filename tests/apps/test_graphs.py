@@ -38,6 +38,12 @@ def test_the_books_are_the_same_through_every_door(graph: Graph, door: str) -> N
     harness.same_through(graph, door)
 
 
+@each
+def test_its_agents_are_listed_before_it_runs(graph: Graph) -> None:
+    """All of them, in subgraphs, tools and tasks too, each with its contract."""
+    harness.is_listed(graph)
+
+
 @each_that_keeps
 def test_it_resumes_after_a_top_up(graph: Graph) -> None:
     """From its checkpoint it goes on where it was refused, and pays for nothing twice."""

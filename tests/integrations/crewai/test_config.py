@@ -153,7 +153,7 @@ def test_what_cannot_be_read_is_refused(
 def test_what_is_no_crew_is_refused(agent: Make, crew: Make) -> None:
     """Neither an agent list nor a file name passes for a crew or a manager."""
     wrong: Any = [agent("Writer")]
-    with pytest.raises(ConfigurationError, match="takes a Crew or a Flow, not list"):
+    with pytest.raises(ConfigurationError, match="needed is a Crew or a Flow, not list"):
         govern_crew(wrong)
     wrong = {"Writer": {"max_tokens": 1}}
     with pytest.raises(ConfigurationError, match="BudgetManager or a contract file, not dict"):
@@ -316,7 +316,7 @@ def test_patterns_of_a_file_cover_roles(
         encoding="utf-8",
     )
     team = crew(agent("Senior {topic} Analyst\n"), agent("Junior  Analyst"), agent("Writer"))
-    with pytest.warns(UserWarning, match=r"has the role 'Writerr\*' in .* \(nearest: 'Writer'\)"):
+    with pytest.warns(UserWarning, match=r"is called 'Writerr\*' in .* \(nearest: 'Writer'\)"):
         run = govern_crew(team, path)
     expected = {"Senior {topic} Analyst": 5_000, "Junior Analyst": 5_000, "Writer": 4_000}
     assert terms(run.manager) == expected
