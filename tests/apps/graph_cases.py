@@ -78,10 +78,10 @@ def _host(request: ScriptedRequest) -> Answer:
     if any(role == "tool" for role, _ in request.messages):
         return Answer(text="Granite is grey, and so is the thistle's fluff.")
     asked = {"question": "What is grey?"}
-    return Answer(tool_calls=[ToolCall(name=f"ask_{who}ist", arguments=asked) for who in _EXPERTS])
+    return Answer(tool_calls=[ToolCall(name=f"ask_{who}", arguments=asked) for who in _EXPERTS])
 
 
-_EXPERTS = ("geolog", "botan")
+_EXPERTS = ("geologist", "botanist")
 EXPERTS = Graph(
     name="agents as tools",
     build=experts.build,

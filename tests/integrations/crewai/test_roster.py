@@ -91,9 +91,9 @@ def test_files_are_read_and_no_store_is_made(
     assert found(agents_of(crew(agent("Editor")), "budget.toml"))["Editor"][1] == "Editor"
     assert [path.name for path in tmp_path.iterdir()] == ["budget.toml"]
     manager = BudgetManager()
-    manager.register_agent("Edditor", max_tokens=9)
+    manager.register_agent("Editors", max_tokens=9)
     roster = agents_of(crew(agent("Editor")), manager)
-    assert roster.unmatched == (Unmatched("Edditor", "Editor"),)
+    assert roster.unmatched == (Unmatched("Editors", "Editor"),)
 
 
 def test_patterns_are_told_from_names(

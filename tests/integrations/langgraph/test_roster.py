@@ -151,13 +151,13 @@ def test_what_is_worth_a_look_is_told() -> None:
     """Contracts without an agent, agents without a contract, and two agents of one name."""
     writer: Any = create_agent(MODEL, name="writer")
     app = graph_of({"count": counts, "edit": asks, "a": writer, "b": writer})
-    roster = agents_of(app, manager_with("editt", "writer"))
-    assert roster.unmatched == (Unmatched("editt", "edit"),)
+    roster = agents_of(app, manager_with("edits", "writer"))
+    assert roster.unmatched == (Unmatched("edits", "edit"),)
     assert roster.without == ("edit",)
     assert roster.twins == {"writer": ("a", "b")}
     assert roster.findings == (
-        "No agent here is called 'editt' (nearest: 'edit'): nobody uses that budget.",
-        "No contract for 'edit' (nearest: 'editt'): their calls are tracked without a limit.",
+        "No agent here is called 'edits' (nearest: 'edit'): nobody uses that budget.",
+        "No contract for 'edit' (nearest: 'edits'): their calls are tracked without a limit.",
         "2 agents are called 'writer' (a, b): they are one on the books.",
     )
     assert str(roster).splitlines()[:5] == [
