@@ -74,6 +74,18 @@ def agents_of(
     return Roster(found, (*left_out(nobodys, accounts), *idle))
 
 
+def agents_of_project(project: Any, contracts: Path | None = None) -> Roster:
+    """Return the agents of a crew, a Flow, or a `@CrewBase` object, whose `budget:` blocks count.
+
+    Raises:
+        ConfigurationError: It is none of these, or the contracts cannot be read.
+    """
+    makes_a_crew = getattr(project, "crew", None)
+    if callable(makes_a_crew) and hasattr(project, "agents_config"):
+        return agents_of(makes_a_crew(), contracts, config=project)
+    return agents_of(project, contracts)
+
+
 def _is_path(given: object) -> TypeGuard[Path]:
     return isinstance(given, (str, os.PathLike))
 

@@ -12,7 +12,7 @@ from tests.apps.graph_cases import GRAPHS, SWARM
 def _logging_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the command from silencing other tests' logs and warnings."""
     monkeypatch.setattr("logging.disable", lambda level: None)
-    monkeypatch.setattr("warnings.simplefilter", lambda action: None)
+    monkeypatch.setattr("warnings.simplefilter", lambda *args, **kwargs: None)
 
 
 def test_it_knows_every_application() -> None:
