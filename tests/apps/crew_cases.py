@@ -44,12 +44,16 @@ JSON = CrewCase(
     prompts={
         "You are Reader of books on Tides": "Reader of books on {topic}",
         "You are Reviewer": "Reviewer",
+        "Agent: Reader of books on Tides": "Reader of books on {topic}",  # what is to be remembered
+        "Agent: Reviewer": "Reviewer",
     },
     script=lambda: {
-        "Reader": "Three books speak of tides.",
-        "Reviewer": "The second one is worth it.",
+        "You are Reader": "Three books speak of tides.",
+        "You are Reviewer": "The second one is worth it.",
+        "You extract discrete, reusable memory": '{"memories": []}',
     },
-    expected=Expected(rich="Reader of books on {topic}", refused=("Reviewer",), sent=1),
+    # What is remembered of a task is on the books before the next one begins: it is recalled then.
+    expected=Expected(rich="Reader of books on {topic}", refused=("Reviewer",), sent=2),
 )
 
 

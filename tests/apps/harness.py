@@ -85,11 +85,11 @@ def agent_of(request: LoggedRequest, prompts: Mapping[str, str]) -> str:
     Raises:
         AssertionError: The prompt is nobody's.
     """
-    told = request.system_text or request.last_text
-    for part, agent in prompts.items():
-        if part in told:
-            return agent
-    msg = f"No agent of the application has the prompt {told[:200]!r}."
+    for told in (request.system_text, request.last_text):
+        for part, agent in prompts.items():
+            if part in told:
+                return agent
+    msg = f"No agent of the application has the prompt {request.system_text[:200]!r}."
     raise AssertionError(msg)
 
 

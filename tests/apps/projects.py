@@ -41,7 +41,7 @@ _ANSWERS: Any = (
         {**task, "description": f"Do the {task['name']}.", "expected_output": "A short text"}
         for task in _TASKS
     ],
-    {"process": "sequential", "memory": False, "inputs": {}},
+    {"process": "sequential", "memory": True, "inputs": {}},
 )
 """What a person answers to the questions of `crewai create crew`."""
 
