@@ -100,11 +100,18 @@ EXPERTS = Graph(
     expected=Expected(rich="host", refused=("geologist", "botanist"), sent=1),
 )
 
+EXPERTS_AGAIN = replace(
+    EXPERTS,
+    name="agents as tools, tried again",
+    build=partial(experts.build, middleware="tries again"),
+    governed=partial(experts.governed, middleware="tries again"),
+)
+
 EXPERTS_GO_ON = replace(
     EXPERTS,
     name="agents as tools, errors told to the model",
-    build=partial(experts.build, goes_on=True),
-    governed=partial(experts.governed, goes_on=True),
+    build=partial(experts.build, middleware="goes on"),
+    governed=partial(experts.governed, middleware="goes on"),
     expected=Expected(
         rich="host",
         refused=(),
@@ -162,4 +169,13 @@ DEEP_AGENTS = Graph(
     expected=Expected(rich="leader", refused=("researcher",), sent=2),
 )
 
-GRAPHS = (SUPERVISOR, SWARM, *MIDDLEWARES, EXPERTS, EXPERTS_GO_ON, WORKFLOW, DEEP_AGENTS)
+GRAPHS = (
+    SUPERVISOR,
+    SWARM,
+    *MIDDLEWARES,
+    EXPERTS,
+    EXPERTS_AGAIN,
+    EXPERTS_GO_ON,
+    WORKFLOW,
+    DEEP_AGENTS,
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from langchain.agents import create_agent
-from langchain.agents.middleware import ToolErrorMiddleware
+from langchain.agents.middleware import ToolErrorMiddleware, ToolRetryMiddleware
 from langchain_core.tools import tool
 
 from tbcontracts_langgraph import govern_graph
@@ -16,8 +16,17 @@ def told(error: Exception, request: Any) -> str:
     return f"This did not work: {type(error).__name__}."
 
 
-def build(model: Any, checkpointer: Any = None, *, goes_on: bool = False) -> Any:
-    """Return the host; one that goes on is told of the errors of its tools."""
+MIDDLEWARE: dict[str, Any] = {
+    "none": [],
+    "goes on": [ToolErrorMiddleware(told)],
+    "tries again": [
+        ToolRetryMiddleware(max_retries=1, initial_delay=0.0, backoff_factor=0.0, jitter=False)
+    ],
+}
+
+
+def build(model: Any, checkpointer: Any = None, *, middleware: str = "none") -> Any:
+    """Return the host, which does something of its own about the errors of its tools."""
     geologist: Any = create_agent(model, system_prompt="You know stones.", name="geologist")
     botanist: Any = create_agent(model, system_prompt="You know plants.", name="botanist")
 
@@ -37,12 +46,14 @@ def build(model: Any, checkpointer: Any = None, *, goes_on: bool = False) -> Any
         model,
         [ask_geologist, ask_botanist],
         system_prompt="You host a quiz.",
-        middleware=[ToolErrorMiddleware(told)] if goes_on else [],
+        middleware=MIDDLEWARE[middleware],
         name="host",
         checkpointer=checkpointer,
     )
 
 
-def governed(model: Any, contracts: Any, checkpointer: Any = None, *, goes_on: bool = False) -> Any:
+def governed(
+    model: Any, contracts: Any, checkpointer: Any = None, *, middleware: str = "none"
+) -> Any:
     """Return the same host under contracts."""
-    return govern_graph(build(model, checkpointer, goes_on=goes_on), contracts)
+    return govern_graph(build(model, checkpointer, middleware=middleware), contracts)
