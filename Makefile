@@ -11,7 +11,7 @@ export CREWAI_DISABLE_VERSION_CHECK := true
 export OTEL_SDK_DISABLED := true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest check bench soak docs format clean
+.PHONY: help demo test test-lowest check apps bench soak docs format clean
 
 help: ## Show what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ check: $(VENV)/.dev ## Lint, types, layers, docs: what is fast comes first
 	$(BIN)/mypy
 	$(BIN)/pyright
 	@$(MAKE) --no-print-directory docs
+
+apps: $(VENV)/.dev ## Put real applications under contracts, a line for each
+	@$(BIN)/python -m tests.apps
 
 bench: $(VENV)/.dev ## Measure against what it replaces, as ratios within one run
 	$(BIN)/python -m tests.bench $(ARGS)

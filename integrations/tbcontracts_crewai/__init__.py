@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tbcontracts_crewai.confidence import guardrail_verdict
 from tbcontracts_crewai.hook import CrewRun, govern_crew
+from tbcontracts_crewai.roster import agents_of
 
 if TYPE_CHECKING:
     from tbcontracts_crewai.aborts import (
@@ -27,6 +28,7 @@ __all__ = [
     "CrewGateError",
     "CrewRun",
     "CrewStoreError",
+    "agents_of",
     "govern_crew",
     "guardrail_verdict",
 ]

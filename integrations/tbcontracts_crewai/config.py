@@ -13,6 +13,7 @@ from tbcontracts.attribution import nearest
 from tbcontracts.contract import written_contract
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.patterns import ContractPattern
+from tbcontracts.roster import Unmatched, no_contract_for, nobody_is_called
 from tbcontracts_crewai.files import Filed
 from tbcontracts_crewai.instead import check_fallback
 from tbcontracts_crewai.roles import Roles, normalise, template_of
@@ -54,21 +55,17 @@ def register_contracts(
         TypeError: A field does not exist, or a value has the wrong type.
         ValueError: A value is out of range.
     """
-    agents = agents_of(crew)
-    accounts = _accounts(crew, agents, manager)
-    written = [
-        *_from_files(filed),
-        *_from_budgets(budgets),
-        *_from_config(config),
-        *_from_agents(agents),
-    ]
+    agents = members_of(crew)
+    accounts = accounts_of(crew, agents, manager)
+    grows = is_flow(crew)
+    written = written_in(agents, filed=filed, budgets=budgets, config=config)
     unmatched: list[Written] = []
     for item in written:
         check_fallback(item.contract)
     for item in written:
-        account = accounts.get(item.role)
+        account = accounts.get(item.role, item.role if grows else None)
         if isinstance(item.contract, ContractPattern):
-            if not any(fnmatchcase(name, item.role) for name in accounts.values()):
+            if not grows and not any(fnmatchcase(name, item.role) for name in accounts.values()):
                 unmatched.append(item)
             manager.register(item.contract)
         elif account is None:
@@ -87,15 +84,38 @@ def register_contracts(
     _say_who_has_none(agents, manager, roles)
 
 
-def agents_of(crew: Any) -> list[Any]:
+def written_in(
+    agents: Iterable[Any], *, filed: Iterable[Filed] = (), budgets: object = None, config: object
+) -> list[Written]:
+    """Return the contracts that were written down, wherever users write them.
+
+    Raises:
+        ConfigurationError: Budgets or config have a shape that cannot be read.
+    """
+    return [
+        *_from_files(filed),
+        *_from_budgets(budgets),
+        *_from_config(config),
+        *_from_agents(agents),
+    ]
+
+
+def is_flow(crew: Any) -> bool:
+    """Return whether this is a Flow, whose crews are made in its steps: nobody knows them yet."""
+    return any(kind.__name__ == "Flow" for kind in type(crew).__mro__)
+
+
+def members_of(crew: Any) -> list[Any]:
     """Return the agents of a crew, with its manager if it has one already.
 
     Raises:
-        ConfigurationError: This is no crew.
+        ConfigurationError: This is neither a crew nor a Flow.
     """
+    if is_flow(crew):
+        return []
     agents = getattr(crew, "agents", None)
     if agents is None or not callable(getattr(crew, "kickoff", None)):
-        msg = f"govern_crew takes a Crew, not {type(crew).__name__}."
+        msg = f"What is needed is a Crew or a Flow, not {type(crew).__name__}."
         helps = "What helps: of a @CrewBase object, pass what its crew() returns."
         raise ConfigurationError(msg, remedy=helps)
     found = [*agents, getattr(crew, "manager_agent", None)]
@@ -107,13 +127,14 @@ def agents_of(crew: Any) -> list[Any]:
     return kept
 
 
-def _accounts(crew: Any, agents: Iterable[Any], manager: BudgetManager) -> dict[str, str]:
+def accounts_of(crew: Any, agents: Iterable[Any], manager: BudgetManager) -> dict[str, str]:
     """Return the account of every role that this crew can have, by each of its spellings."""
     known = {normalise(name): name for name in manager.contracts}
     helpers = [*HELPER_ROLES]
     if str(getattr(getattr(crew, "process", None), "value", "")) == "hierarchical":
         helpers.append(MANAGER_ROLE)
-    accounts = {name: known.get(name, name) for name in helpers}
+    accounts = known if is_flow(crew) else {}
+    accounts |= {name: known.get(name, name) for name in helpers}
     for agent in agents:
         template, role = template_of(agent), normalise(agent.role)
         account = known.get(template) or known.get(role) or template
@@ -186,23 +207,18 @@ def _written(role: object, budget: object, where: str) -> Written:
     return Written(name, written_contract(name, budget, as_written=True), where)
 
 
+def left_out(items: Iterable[Written], accounts: Mapping[str, str]) -> list[Unmatched]:
+    """Return contracts that no agent of a crew would ever use."""
+    return [Unmatched(item.role, nearest(item.role, accounts), item.where) for item in items]
+
+
 def _say_what_is_left_out(
     unmatched: list[Written], agents: Iterable[Any], accounts: Mapping[str, str]
 ) -> None:
-    """Warn of contracts that no agent of this crew would ever use."""
-    if not unmatched:
-        return
-    here = [template_of(agent) for agent in agents]
-    parts: list[str] = []
-    for item in unmatched:
-        near = nearest(item.role, accounts)
-        parts.append(f"{item.role!r} in {item.where}" + (f" (nearest: {near!r})" if near else ""))
-    warnings.warn(
-        f"No agent of this crew has the role {'; '.join(parts)}: left out, so that nobody's budget "
-        f"lies idle. Its agents are {', '.join(map(repr, here))}.",
-        UserWarning,
-        stacklevel=4,
-    )
+    """Warn of contracts that are not registered, so that nobody's budget lies idle."""
+    if unmatched:
+        msg = nobody_is_called(left_out(unmatched, accounts), map(template_of, agents))
+        warnings.warn(msg, UserWarning, stacklevel=4)
 
 
 def _say_who_has_none(agents: Iterable[Any], manager: BudgetManager, roles: Roles) -> None:
@@ -214,9 +230,6 @@ def _say_who_has_none(agents: Iterable[Any], manager: BudgetManager, roles: Role
     accounts = {roles.learn(agent) or "" for agent in agents}
     without = sorted(name for name in accounts if manager.contract_of(name) is None)
     if without:
-        what = "refused" if manager.settings.denies_unattributed else "tracked without a limit"
-        warnings.warn(
-            f"No contract for {', '.join(map(repr, without))}: their calls are {what}.",
-            UserWarning,
-            stacklevel=4,
-        )
+        refused = manager.settings.denies_unattributed
+        msg = no_contract_for(without, manager.contracts, refused=refused)
+        warnings.warn(msg, UserWarning, stacklevel=4)

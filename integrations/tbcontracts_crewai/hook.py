@@ -40,14 +40,15 @@ def govern_crew(
     clamp: bool = False,
     min_output_tokens: int = MIN_OUTPUT_TOKENS,
 ) -> CrewRun:
-    """Put every LLM call of a crew under contracts, inside a `with` block.
+    """Put every LLM call of a crew or Flow under contracts, inside a `with` block.
 
     Contracts are matched with agents by role; blanks and line ends do not count, and a role with
     `{inputs}` stays one agent whatever they are filled with. Agents of one role share one account.
     Contracts that the manager has already count too.
 
     Args:
-        crew: The crew. It is not changed.
+        crew: The crew. It is not changed. Or a Flow, whose crews are made in its steps: contracts
+            are then taken as they are written, as nobody can say yet which roles there will be.
         manager_or_file: Whose contracts and books; of a contract file (.toml, .yaml, .json), a new
             manager with its settings, and the contracts of the roles that this crew has. If not
             given, the file that `TBCONTRACTS_CONFIG` names, or a new manager.

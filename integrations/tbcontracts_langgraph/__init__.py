@@ -5,5 +5,6 @@ from __future__ import annotations
 from tbcontracts_langgraph.annotations import budget
 from tbcontracts_langgraph.graph import govern_graph, manager_of
 from tbcontracts_langgraph.node import budgeted
+from tbcontracts_langgraph.roster import agents_of
 
-__all__ = ["budget", "budgeted", "govern_graph", "manager_of"]
+__all__ = ["agents_of", "budget", "budgeted", "govern_graph", "manager_of"]

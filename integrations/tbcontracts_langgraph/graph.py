@@ -5,22 +5,21 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
 from tbcontracts import BudgetContract, BudgetManager
-from tbcontracts.attribution import nearest
 from tbcontracts.env import CONFIG, value_of
 from tbcontracts.errors import ConfigurationError
-from tbcontracts.patterns import literal
+from tbcontracts.roster import no_contract_for, nobody_is_called
 from tbcontracts_langchain import BudgetCallbackHandler
 from tbcontracts_langchain.attribution import ANNOTATION_KEY, RunName, agent_in_path
 from tbcontracts_langchain.handler import ScopeBy, annotated_contract
 from tbcontracts_langgraph.handler import GraphBudgetHandler
 from tbcontracts_langgraph.rewiring import annotations_of, rewired
+from tbcontracts_langgraph.roster import agents_of
 
 Contracts = BudgetManager | str | os.PathLike[str] | Mapping[str, Any]
 """A manager, or what `BudgetManager.from_config` takes: a contract file or a mapping like one."""
@@ -63,12 +62,11 @@ def govern_graph(
     """
     manager, from_file = _manager(manager_or_file)
     compiled = _compiled(graph, compile_arguments)
-    for contract in _annotated(compiled):
+    for contract in annotated_contracts(compiled):
         manager.register(contract)
     for agent in _by_pattern(manager, compiled):
         open_by_pattern(manager, agent)
-    if from_file:
-        _warn_of_misspelt(manager, compiled)
+    _say_what_is_odd(manager, compiled, from_file=from_file)
     handler = GraphBudgetHandler(manager, scope_by=scope_by)
     return rewired(compiled, manager).with_config({"callbacks": handler.with_gate()})
 
@@ -133,7 +131,7 @@ def _graphs(compiled: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
             warnings.warn(msg, UserWarning, stacklevel=4)
 
 
-def _annotated(compiled: Any) -> Iterator[BudgetContract]:
+def annotated_contracts(compiled: Any) -> Iterator[BudgetContract]:
     """Yield the contracts that nodes and subgraphs carry."""
     for where, graph in _graphs(compiled):
         yield from _contract_in(
@@ -194,21 +192,13 @@ def _named(compiled: Any) -> set[str]:
     }
 
 
-def _warn_of_misspelt(manager: BudgetManager, compiled: Any) -> None:
-    """Warn of contracts in a file that are for nobody in the graph, where one has nearly that name.
-
-    A pattern is compared with names by its literal part.
-    """
-    known = {name for _, graph in _graphs(compiled) for name in graph.nodes} | _named(compiled)
-    known |= {name for _, graph in _graphs(compiled) if (name := _own_name(graph))}
-    unused = [(f"contract of {agent!r}", agent) for agent in sorted(set(manager.contracts) - known)]
-    unused += [
-        (f"pattern {pattern.agent_name!r}", literal(pattern.agent_name))
-        for pattern in manager.patterns
-        if not any(fnmatchcase(name, pattern.agent_name) for name in known)
-    ]
-    for what, name in unused:
-        near = nearest(name, known)
-        if near is not None:
-            msg = f"The {what} is for no node of the graph; there is {near!r}."
-            warnings.warn(msg, UserWarning, stacklevel=3)
+def _say_what_is_odd(manager: BudgetManager, compiled: Any, *, from_file: bool) -> None:
+    """Warn of agents without a contract, and of contracts in a file that were likely misspelt."""
+    roster = agents_of(compiled, manager)
+    misspelt = [one for one in roster.unmatched if from_file and one.nearest is not None]
+    if misspelt:
+        warnings.warn(nobody_is_called(misspelt), UserWarning, stacklevel=3)
+    if roster.without and (manager.contracts or manager.patterns):
+        refused = manager.settings.denies_unattributed
+        msg = no_contract_for(roster.without, roster.contracts, refused=refused)
+        warnings.warn(msg, UserWarning, stacklevel=3)

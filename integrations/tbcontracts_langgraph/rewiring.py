@@ -48,7 +48,7 @@ def _rewired_node(graph: Any, name: str, manager: BudgetManager) -> Any:
         if inner is not node.bound:
             node = node.copy({"bound": inner, "subgraphs": [inner]})
         node = _annotated_as_bound(node)
-    said = _said_of(node.bound)
+    said = said_of(node.bound)
     if said is not None:
         return _leaving(graph, name, node, said.policy, said.agent)
     agent = agent_of(node, name)
@@ -61,7 +61,7 @@ def _rewired_node(graph: Any, name: str, manager: BudgetManager) -> Any:
     return _leaving(graph, name, node.copy({"bound": bound}), policy, agent)
 
 
-def _said_of(bound: Any) -> NodeBudget | None:
+def said_of(bound: Any) -> NodeBudget | None:
     """Return what `budgeted` said of a node that was wrapped in it."""
     if isinstance(bound, BudgetedRunnable):
         return bound.node

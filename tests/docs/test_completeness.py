@@ -155,7 +155,8 @@ def surroundings(whose: str, stack: ExitStack) -> dict[str, Any]:
         "tools": [],
         "x": {"messages": []},
     }
-    for module in public_modules():
+    modules = sorted(public_modules(), key=lambda module: whose.startswith(f"{module.__name__}."))
+    for module in modules:  # its own last: two may have one name
         names.update({name: getattr(module, name) for name in module.__all__})
     if "crewai" in whose:
         names.update(crew_and_run(whose, names, stack))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
 from typing import Any
 
 import click
@@ -19,13 +22,29 @@ _STATES = {"ok": "ok", "missing": "not installed", "unsupported": "NOT SUPPORTED
 
 @click.command(short_help="Say what is installed, and find traps.")
 @click.option("--store", "url", metavar="URL", help="Look at this store, too.")
+@click.option("--graph", metavar="MODULE:NAME", help="List the agents of this graph instead.")
+@click.option("--crew", metavar="MODULE:NAME", help="List the agents of this crew instead.")
+@click.option("--contracts", metavar="FILE", help="The contract file of that graph or crew.")
 @json_option
-def doctor(url: str | None, as_json: bool) -> None:
+def doctor(
+    url: str | None, graph: str | None, crew: str | None, contracts: str | None, as_json: bool
+) -> None:
     """Say what is installed, and which traps lie on this machine.
 
     Exit code 1 if one was found, or a package has a version that is not supported. Extras that are
     not installed are no finding.
+
+    With --graph or --crew: which agents an application has, the contract of each and by what it was
+    found. Exit code 1 if there is a contract that nobody uses, an agent without one, or two agents
+    of one name.
     """
+    targets = {kind: one for kind, one in {"graph": graph, "crew": crew}.items() if one is not None}
+    if contracts is not None and not targets:
+        msg = "--contracts goes with --graph or --crew."
+        raise click.UsageError(msg)
+    if targets:
+        _list_agents(targets, contracts, as_json=as_json)
+        return
     needed = packages()
     found_traps = [
         *(_unsupported(package) for package in needed if package.state == "unsupported"),
@@ -37,6 +56,26 @@ def doctor(url: str | None, as_json: bool) -> None:
     else:
         _print(needed, found_traps)
     if found_traps:
+        found()
+
+
+def _list_agents(targets: Mapping[str, str], contracts: str | None, *, as_json: bool) -> None:
+    """Say which agents applications have."""
+    from tbcontracts.cli.applications import roster_of  # imports what the application imports
+
+    with redirect_stdout(sys.stderr):  # what an application prints when it is imported
+        rosters = {target: roster_of(kind, target, contracts) for kind, target in targets.items()}
+    if as_json:
+        say_json({target: roster.as_dict() for target, roster in rosters.items()})
+    else:
+        for number, roster in enumerate(rosters.values()):
+            if number:
+                say()
+            say(str(roster))
+            if not roster.findings:
+                say()
+                say(good("Each agent has a contract, and each contract an agent."))
+    if any(roster.findings for roster in rosters.values()):
         found()
 
 

@@ -12,8 +12,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import psycopg
-
 _POSTGRES_BINS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 
 
@@ -96,6 +94,8 @@ class PostgresServer:
 
 def _wait_for_postgres(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until a server answers; it is asked again and again, because it tells nobody."""
+    import psycopg  # whoever tests other stores may lack it
+
     for _ in range(600):
         try:
             with psycopg.connect(url) as db:

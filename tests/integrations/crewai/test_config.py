@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from crewai import Crew, Process, Task
+from crewai.flow.flow import Flow, start
 
 from tbcontracts import BudgetContract, BudgetManager, ContractConflictError
 from tbcontracts.errors import ConfigurationError
@@ -107,6 +108,25 @@ def test_a_hierarchical_manager_has_a_role(agent: Make) -> None:
     assert terms(govern_crew(team, budgets=budgets).manager) == {"Worker": 10, "Crew Manager": 20}
 
 
+def test_a_flow_takes_contracts_as_they_are_written(
+    server: FakeOpenAI, agent: Make, crew: Make
+) -> None:
+    """Its crews are made in its steps, so that no role is unknown beforehand."""
+
+    class Report(Flow):  # type: ignore[type-arg]
+        @start()
+        def write(self) -> str:
+            return str(crew(agent("Writer of {topic}\n")).kickoff(inputs={"topic": "tides"}))
+
+    manager = BudgetManager()
+    manager.register_agent("Editor", max_tokens=10)
+    budgets = {"Writer of  {topic}": {"max_tokens": 5_000}, "Editor\n": {"max_tokens": 10}}
+    with govern_crew(Report(), manager, budgets=budgets):
+        Report().kickoff()
+    assert terms(manager) == {"Editor": 10, "Writer of {topic}": 5_000}
+    assert manager.report()["Writer of {topic}"]["consumed"] == server.billed_tokens > 0
+
+
 @pytest.mark.parametrize(
     ("given", "error", "text"),
     [
@@ -133,7 +153,7 @@ def test_what_cannot_be_read_is_refused(
 def test_what_is_no_crew_is_refused(agent: Make, crew: Make) -> None:
     """Neither an agent list nor a file name passes for a crew or a manager."""
     wrong: Any = [agent("Writer")]
-    with pytest.raises(ConfigurationError, match="takes a Crew, not list"):
+    with pytest.raises(ConfigurationError, match="needed is a Crew or a Flow, not list"):
         govern_crew(wrong)
     wrong = {"Writer": {"max_tokens": 1}}
     with pytest.raises(ConfigurationError, match="BudgetManager or a contract file, not dict"):
@@ -296,7 +316,7 @@ def test_patterns_of_a_file_cover_roles(
         encoding="utf-8",
     )
     team = crew(agent("Senior {topic} Analyst\n"), agent("Junior  Analyst"), agent("Writer"))
-    with pytest.warns(UserWarning, match=r"has the role 'Writerr\*' in .* \(nearest: 'Writer'\)"):
+    with pytest.warns(UserWarning, match=r"is called 'Writerr\*' in .* \(nearest: 'Writer'\)"):
         run = govern_crew(team, path)
     expected = {"Senior {topic} Analyst": 5_000, "Junior Analyst": 5_000, "Writer": 4_000}
     assert terms(run.manager) == expected

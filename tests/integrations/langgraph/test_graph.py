@@ -304,7 +304,8 @@ def test_calls_without_a_contract_are_tracked_and_warned_about_once(server: Fake
     builder.add_edge(START, "reserch")
     manager = BudgetManager()
     manager.register_agent("research", max_tokens=9_000)
-    app = govern_graph(builder, manager)
+    with pytest.warns(UserWarning, match=r"No contract for 'reserch' \(nearest: 'res"):
+        app = govern_graph(builder, manager)
     with pytest.warns(UserWarning, match="nearest contract is 'research'"):
         app.invoke({"notes": []})
     app.invoke({"notes": []})
@@ -321,8 +322,10 @@ def test_calls_without_a_contract_can_be_denied(server: FakeOpenAI) -> None:
     builder.add_edge(START, "reserch")
     manager = BudgetManager(unattributed="deny")
     manager.register_agent("research", max_tokens=9_000)
+    with pytest.warns(UserWarning, match="No contract for 'reserch' .* their calls are refused"):
+        app = govern_graph(builder, manager)
     with pytest.raises(BudgetExceededError, match="No contract answers for it") as refused:
-        govern_graph(builder, manager).invoke({"notes": []})
+        app.invoke({"notes": []})
     assert refused.value.code == "unattributed"
     assert server.log == ()
 
@@ -587,7 +590,7 @@ def test_contracts_may_come_from_a_file(server: FakeOpenAI, form: str, tmp_path:
 def test_a_misspelt_contract_in_a_file_is_warned_of(server: FakeOpenAI) -> None:
     """A contract for no node, where a node has nearly that name."""
     builder = two_nodes(server, priority=3, max_tokens=9_000)
-    with pytest.warns(UserWarning, match="'reserch' is for no node of the graph; there is 'res"):
+    with pytest.warns(UserWarning, match=r"No agent here is called 'reserch' \(nearest: 're"):
         govern_graph(builder, {"agents": {"reserch": {"max_tokens": 9}}})
 
 
@@ -661,7 +664,7 @@ def test_the_file_of_a_graph_may_be_named_outside(
 def test_a_misspelt_pattern_in_a_file_is_warned_of(server: FakeOpenAI) -> None:
     """A pattern that no node matches, where a node has nearly its literal part for a name."""
     builder = two_nodes(server, priority=3, max_tokens=9_000)
-    with pytest.warns(UserWarning, match=r"'reserch\*' is for no node of the graph; there is 'res"):
+    with pytest.warns(UserWarning, match=r"No agent here is called 'reserch\*' \(nearest: 'r"):
         govern_graph(builder, {"agents": {"reserch*": {"max_tokens": 9}}})
 
 

@@ -1,0 +1,50 @@
+"""Applications that other libraries build of LangGraph: what is promised of each."""
+
+from __future__ import annotations
+
+import pytest
+from tests.apps import harness
+from tests.apps.graph_cases import GRAPHS
+from tests.apps.graphs import Graph, resumes
+
+each = pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.name)
+each_that_keeps = pytest.mark.parametrize(
+    "graph", [graph for graph in GRAPHS if graph.keeps], ids=lambda graph: graph.name
+)
+
+
+@each
+def test_contracts_change_nothing_and_the_books_are_the_log(graph: Graph) -> None:
+    """The same prompts and outputs; each agent's tokens as the provider bills them."""
+    harness.changes_nothing(graph)
+
+
+@each
+def test_it_stops_at_40_percent(graph: Graph) -> None:
+    """It is refused, and what follows the first refusal is known to the request."""
+    harness.stops(graph)
+
+
+@each
+def test_one_rich_agent_among_poor_ones(graph: Graph) -> None:
+    """Who has budget works; nobody is paid for from above."""
+    harness.starves(graph)
+
+
+@each
+@pytest.mark.parametrize("door", Graph.doors)
+def test_the_books_are_the_same_through_every_door(graph: Graph, door: str) -> None:
+    """Awaited, by events, by messages of all subgraphs."""
+    harness.same_through(graph, door)
+
+
+@each
+def test_its_agents_are_listed_before_it_runs(graph: Graph) -> None:
+    """All of them, in subgraphs, tools and tasks too, each with its contract."""
+    harness.is_listed(graph)
+
+
+@each_that_keeps
+def test_it_resumes_after_a_top_up(graph: Graph) -> None:
+    """From its checkpoint it goes on where it was refused, and pays for nothing twice."""
+    resumes(graph)
