@@ -23,6 +23,7 @@ from tbcontracts.cli.reading import (
 from tbcontracts.cli.words import in_words, moment
 from tbcontracts.errors import StoreError
 from tbcontracts.events import JournalEntry
+from tbcontracts.money import figure
 from tbcontracts.stores.urls import masked
 
 
@@ -174,7 +175,7 @@ def _print(place: str, scope: str, statement: Statement, verdict: _Verdict) -> N
         _print_promises(verdict)
     say()
     if verdict.broken is not None:
-        _print_broken(verdict.broken)
+        _print_broken(verdict.broken, statement.unit)
         return
     _print_proven(statement, verdict)
 
@@ -186,10 +187,11 @@ def _print_promises(verdict: _Verdict) -> None:
 
 
 def _print_proven(statement: Statement, verdict: _Verdict) -> None:
-    agents = len(statement.accounts)
+    agents, unit = len(statement.accounts), statement.unit
+    total, pool = figure(statement.total, unit), figure(statement.pool, unit)
     say(
-        f"The books are what the journal says: {agents:,} agents, {statement.total:,} in all, "
-        f"{statement.pool:,} of it in the pool."
+        f"The books are what the journal says: {agents:,} agents, {total} in all, {pool} of it in "
+        "the pool."
     )
     if verdict.whole:
         say(good("PROVEN"))
@@ -198,7 +200,7 @@ def _print_proven(statement: Statement, verdict: _Verdict) -> None:
         say(good("PROVEN IN PART") + f": what happened from entry {first:,} on.")
 
 
-def _print_broken(broken: _Broken) -> None:
+def _print_broken(broken: _Broken, unit: str) -> None:
     promise = "" if broken.promise is None else f" {broken.promise}"
     if broken.entry is None:
         say(bad(f"BROKEN{promise}") + f": {printable(broken.said)}")
@@ -206,7 +208,7 @@ def _print_broken(broken: _Broken) -> None:
     entry = broken.entry
     say(bad(f"BROKEN{promise}") + f" at entry {entry.seq:,}: {printable(broken.said)}.")
     who = printable(entry.agent or "the scope")
-    say(f"  {moment(entry.at)} UTC, {who}: {in_words(entry)}")
+    say(f"  {moment(entry.at)} UTC, {who}: {in_words(entry, unit)}")
 
 
 def _rows(verdict: _Verdict) -> list[tuple[object, ...]]:

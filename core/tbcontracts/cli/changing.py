@@ -14,17 +14,17 @@ from tbcontracts.cli.reading import as_url, books_of, open_books, pick_agent, pi
 from tbcontracts.commands import ChangeContract, Command, Reply, TopUp
 from tbcontracts.contract import PRIORITY_MAX, BudgetContract
 from tbcontracts.errors import ContractConflictError, OutcomeUnknownError, StoreError
+from tbcontracts.money import figure, micro_usd
 from tbcontracts.stores import Store
 from tbcontracts.stores.urls import masked
 
 _ATTEMPTS = 5
-_TERMS = ("priority", "max_tokens", "min_reserve", "confidence_threshold")
 
 
 @click.command("top-up", short_help="Add budget to an agent or the pool.")
 @click.argument("url", metavar="STORE")
 @click.argument("scope", metavar="SCOPE")
-@click.argument("what", metavar="[AGENT] TOKENS", nargs=-1, required=True)
+@click.argument("what", metavar="[AGENT] AMOUNT", nargs=-1, required=True)
 @click.option("--pool", is_flag=True, help="Add to the pool, which all agents may use.")
 @click.option("--key", help="The same key again adds nothing again.")
 @json_option
@@ -33,16 +33,17 @@ def top_up(
 ) -> None:
     """Add new budget to an agent, or to the pool of a scope.
 
-    The scope and the agent must be there. A name that begins with "-" stands behind "--".
+    AMOUNT is tokens, or dollars (0.50) where the books are in dollars. The scope and the agent
+    must be there. A name that begins with "-" stands behind "--".
     """
     if len(what) != (1 if pool else 2):
-        needed = "--pool and TOKENS" if pool else "AGENT and TOKENS, or --pool and TOKENS"
+        needed = "--pool and AMOUNT" if pool else "AGENT and AMOUNT, or --pool and AMOUNT"
         msg = f"Behind STORE and SCOPE stand {needed}."
         raise click.UsageError(msg)
-    amount = _amount(what[-1])
     store = open_books(url, writes=True)
     name = pick_scope(store, scope, url)
     before = books_of(store, name, url)
+    amount = _amount(what[-1], before.unit)
     agent = None if pool else pick_agent(before, what[0], name)
     own = check_key(key) or f"tbc-{os.urandom(8).hex()}"
     reply = _done(store, name, TopUp(agent, amount, own), own)
@@ -67,11 +68,11 @@ def top_up(
     if again:
         say(f"Nothing was added: the key {own!r} was used before.")
     else:
-        say(f"{who} was topped up by {amount:,}.")
+        say(f"{who} was topped up by {figure(amount, after.unit)}.")
     if account is None:
-        say(f"The pool of scope {name!r} has {after.pool:,}.")
+        say(f"The pool of scope {name!r} has {figure(after.pool, after.unit)}.")
     else:
-        say(_left(account, name))
+        say(_left(account, name, after.unit))
 
 
 @click.group()
@@ -96,7 +97,9 @@ def _threshold(_: click.Context, __: click.Parameter, value: str | None) -> Any:
 @click.argument("agent", metavar="AGENT")
 @click.option("--priority", type=click.IntRange(1, PRIORITY_MAX), help="Higher: more important.")
 @click.option("--max-tokens", type=click.IntRange(0, AMOUNT_MAX), help="Its whole budget.")
+@click.option("--max-usd", metavar="DOLLARS", help="Its whole budget, on books in dollars.")
 @click.option("--min-reserve", type=click.IntRange(0, AMOUNT_MAX), help="What it never lends.")
+@click.option("--min-reserve-usd", metavar="DOLLARS", help="What it never lends, in dollars.")
 @click.option(
     "--confidence-threshold",
     callback=_threshold,
@@ -134,13 +137,15 @@ def set_(url: str, scope: str, agent: str, as_json: bool, **terms: Any) -> None:
         )
         return
     rows: list[tuple[object, ...]] = [(agent, "before", "now")]
-    rows += [(term, getattr(before, term), getattr(after, term)) for term in _TERMS]
+    names = ("priority", *after.field_names, "confidence_threshold")
+    rows += zip(names, _terms(before), _terms(after), strict=True)
     for line in table(rows, align="<>>"):
         say(line)
     say()
-    say(_left(account, name))
+    say(_left(account, name, after.unit))
     if account.owed:
-        say(f"{account.owed:,} could not be taken from what it has used, and is owed.")
+        owed = figure(account.owed, after.unit)
+        say(f"{owed} could not be taken from what it has used, and is owed.")
 
 
 def _changed(
@@ -152,7 +157,10 @@ def _changed(
         if was is None:
             msg = f"{agent!r} has no contract in scope {scope!r}: its calls are only counted."
             raise StoreError(msg, remedy="What helps: to register it in the program.")
-        wanted = was.changed(**changes)
+        try:
+            wanted = was.changed(**changes)
+        except ValueError as error:  # a reserve above the budget, or the other unit
+            raise click.UsageError(str(error)) from None
         if _is_done(store, scope, ChangeContract(wanted, was), last=not left):
             return was, wanted
     raise AssertionError  # the last attempt returns or raises
@@ -191,20 +199,32 @@ def _account(store: Store, url: str, scope: str, agent: str) -> AccountView:
     return next(account for account in accounts if account.agent == agent)
 
 
-def _left(account: AccountView, scope: str) -> str:
+def _terms(contract: BudgetContract) -> tuple[object, ...]:
+    budget, reserve = (
+        figure(amount, contract.unit) for amount in (contract.max_tokens, contract.reserve)
+    )
+    return (contract.priority, budget, reserve, contract.confidence_threshold)
+
+
+def _left(account: AccountView, scope: str, unit: str) -> str:
+    numbers = (account.allocated, account.consumed, account.held, account.remaining)
+    allocated, consumed, held, remaining = (figure(number, unit) for number in numbers)
     return (
-        f"In scope {scope!r} {printable(account.agent)} has {account.allocated:,} allocated, "
-        f"{account.consumed:,} consumed, {account.held:,} held and {account.remaining:,} remaining."
+        f"In scope {scope!r} {printable(account.agent)} has {allocated} allocated, "
+        f"{consumed} consumed, {held} held and {remaining} remaining."
     )
 
 
-def _amount(text: str) -> int:
+def _amount(text: str, unit: str) -> int:
+    """Read tokens, or dollars where the books are in dollars."""
     try:
+        if unit == "usd":
+            return check_amount(micro_usd(text.removeprefix("$"), "AMOUNT"), "AMOUNT", minimum=1)
         number = int(text)
-    except ValueError:
-        msg = f"TOKENS must be a whole number, not {text[:60]!r}."
-        raise click.UsageError(msg) from None
+    except ValueError as error:
+        said = str(error) if unit == "usd" else f"AMOUNT must be a whole number, not {text[:60]!r}."
+        raise click.UsageError(said) from None
     try:
-        return check_amount(number, "TOKENS", minimum=1)
+        return check_amount(number, "AMOUNT", minimum=1)
     except ValueError as error:
         raise click.UsageError(str(error)) from None

@@ -11,6 +11,8 @@ import click
 from tbcontracts.checks import printable
 from tbcontracts.cli.output import bad, found, good, json_option, odd, say, say_json, table
 from tbcontracts.contract import BudgetContract
+from tbcontracts.money import figure, said
+from tbcontracts.patterns import ContractPattern
 from tbcontracts.stores.urls import masked
 
 if TYPE_CHECKING:
@@ -74,13 +76,11 @@ def _print(checked: _Checked) -> None:
             say(f"  {printable(str(problem))}")
         return
     settings, contracts = configuration
-    total = sum(contract.max_tokens for contract in contracts)
-    agents = "1 agent" if len(contracts) == 1 else f"{len(contracts):,} agents"
-    say(f"{name}: {good('good')}. {agents}, {total:,} {settings['unit']} in each scope.")
+    say(f"{name}: {good('good')}. {_sums(contracts, settings['unit'])}")
     say(f"Books: {masked(settings['store'])}, scope {printable(settings['scope'])}.")
     if contracts:
         say()
-        for line in _agents(contracts):
+        for line in _agents(contracts, settings["unit"]):
             say(line)
     notes = list(worth_a_look(contracts, settings))
     if notes:
@@ -90,21 +90,28 @@ def _print(checked: _Checked) -> None:
             say(f"  {printable(note)}")
 
 
-def _agents(contracts: Sequence[BudgetContract]) -> list[str]:
+def _sums(contracts: Sequence[BudgetContract], unit: str) -> str:
+    """Say what all budgets come to; what a pattern gives, it gives to each agent that it makes."""
+    named = [one for one in contracts if not isinstance(one, ContractPattern)]
+    patterns = len(contracts) - len(named)
+    agents = "1 agent" if len(named) == 1 else f"{len(named):,} agents"
+    total = said(sum(one.max_tokens for one in named), unit)
+    if not patterns:
+        return f"{agents}, {total} in each scope."
+    more = "1 pattern" if patterns == 1 else f"{patterns:,} patterns"
+    return f"{agents}, {total} in each scope; {more}, with a contract for each agent that matches."
+
+
+def _agents(contracts: Sequence[BudgetContract], unit: str) -> list[str]:
+    budget, reserve = contracts[0].field_names
     rows: list[tuple[object, ...]] = [
-        ("agent", "priority", "max_tokens", "min_reserve", "can lend", "when it ends")
+        ("agent", "priority", budget, reserve, "can lend", "when it ends")
     ]
-    rows += [
-        (
-            contract.agent_name,
-            contract.priority,
-            contract.max_tokens,
-            contract.reserve,
-            contract.max_tokens - contract.reserve,
-            _ending(contract.on_exceeded),
-        )
-        for contract in sorted(contracts, key=lambda one: (-one.priority, one.agent_name))
-    ]
+    for contract in sorted(contracts, key=lambda one: (-one.priority, one.agent_name)):
+        most, least = contract.max_tokens, contract.reserve
+        amounts = (figure(amount, unit) for amount in (most, least, most - least))
+        ending = _ending(contract.on_exceeded)
+        rows.append((contract.agent_name, contract.priority, *amounts, ending))
     return table(rows, align="<>>>><")
 
 
@@ -126,9 +133,9 @@ def worth_a_look(contracts: Sequence[BudgetContract], settings: dict[str, Any]) 
         if contract.max_tokens == 0:
             yield f"{name} has no budget of its own: its calls live on what others can lend."
         elif contract.reserve == contract.max_tokens:
-            yield f"{name} can never lend: its min_reserve is all it has."
+            yield f"{name} can never lend: its reserve is all it has."
         cap = contract.max_output_tokens
-        if cap is not None and cap > contract.max_tokens:
+        if cap is not None and contract.unit == "tokens" and cap > contract.max_tokens:
             yield f"{name} may answer with {cap:,} tokens, more than its whole budget."
         if contract.confidence_threshold == 0:
             yield f"{name} stops after its first score: its confidence_threshold is 0."

@@ -30,6 +30,7 @@ from tbcontracts.cli.reading import (
 )
 from tbcontracts.cli.words import KINDS, in_words, moment
 from tbcontracts.events import JournalEntry
+from tbcontracts.money import figure
 from tbcontracts.stores import Store
 
 POLL_S = 0.5
@@ -95,7 +96,7 @@ def history(
         if as_json:
             say_json_line(entry.as_dict())
         else:
-            say(_line(entry, width))
+            say(_line(entry, width, statement.unit))
 
     if kept and kept[0].seq > 1 and not as_json:
         say(faint(f"Entries before number {kept[0].seq:,} are not kept any more."))
@@ -125,11 +126,13 @@ def following(
             yield entry
 
 
-def _line(entry: JournalEntry, width: int) -> str:
+def _line(entry: JournalEntry, width: int, unit: str) -> str:
     who = printable(entry.agent or ("the pool" if entry.kind == "topped_up" else "the scope"))
-    left = f"{entry.remaining:,} left" if entry.agent is not None else f"pool {entry.pool:,}"
+    left = f"{figure(entry.remaining, unit)} left"
+    if entry.agent is None:
+        left = f"pool {figure(entry.pool, unit)}"
     head = f"{entry.seq:>6,}  {faint(moment(entry.at))}  {padded(who, width)}  "
-    said = in_words(entry)
+    said = in_words(entry, unit)
     if entry.kind == "denied":
         said = bad(said)
     elif entry.kind in ("would_deny", "expired") or entry.facts.get("unmeasured"):

@@ -20,6 +20,7 @@ from tbcontracts.cli.reading import (
     store_argument,
 )
 from tbcontracts.events import JournalEntry
+from tbcontracts.money import figure
 from tbcontracts.statement import statement_lines
 from tbcontracts.stores.urls import masked
 
@@ -71,7 +72,13 @@ def totals(statement: Statement) -> dict[str, int]:
 def _show_scopes(place: str, scopes: list[tuple[str, Statement]], *, as_json: bool) -> None:
     if as_json:
         found = [
-            {"scope": name, "closed": statement.closed, "seq": statement.seq, **totals(statement)}
+            {
+                "scope": name,
+                "closed": statement.closed,
+                "seq": statement.seq,
+                "unit": statement.unit,
+                **totals(statement),
+            }
             for name, statement in scopes
         ]
         say_json({"store": place, "scopes": found})
@@ -83,9 +90,11 @@ def _show_scopes(place: str, scopes: list[tuple[str, Statement]], *, as_json: bo
     ]
     for name, statement in scopes:
         sums = totals(statement)
-        columns = ("agents", "total", "consumed", "held", "pool", "refused")
+        amounts = (
+            figure(sums[one], statement.unit) for one in ("total", "consumed", "held", "pool")
+        )
         closed = "closed" if statement.closed else ""
-        rows.append((name, *(sums[column] for column in columns), closed))
+        rows.append((name, sums["agents"], *amounts, sums["refused"], closed))
     for line in table(rows, align="<>>>>>><"):
         say(line)
 
@@ -104,6 +113,7 @@ def _books_as_json(
         "scope": scope,
         "seq": statement.seq,
         "closed": statement.closed,
+        "unit": statement.unit,
         **sums,
         "agents": [account.as_dict() for account in statement.accounts],
         "given": [

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
+from functools import partial
 
 from tbcontracts.checks import printable
 from tbcontracts.events import JournalEntry
+from tbcontracts.money import figure
+
+Figure = Callable[[int], str]
+"""Writes an amount in the unit of the books."""
 
 
 def moment(at: float) -> str:
@@ -17,26 +22,29 @@ def moment(at: float) -> str:
         return "-"
 
 
-def in_words(entry: JournalEntry) -> str:
-    """Return what an entry says, without who and when."""
-    say = _WORDS.get(entry.kind)
-    said = str(entry.kind) if say is None else say(entry)
+def in_words(entry: JournalEntry, unit: str) -> str:
+    """Return what an entry says, without who and when; amounts are in the unit of the books."""
+    say, amount = _WORDS.get(entry.kind), partial(figure, unit=unit)
+    said = str(entry.kind) if say is None else say(entry, amount)
     note = entry.facts.get("note")
-    return printable(f"{said}{_from(entry)}" + (f" ({note})" if note else ""))
+    return printable(f"{said}{_from(entry, amount)}" + (f" ({note})" if note else ""))
 
 
-def refusal(entry: JournalEntry) -> str:
-    """Return why a hold was refused."""
+def _refused(entry: JournalEntry, amount: Figure) -> str:
+    return f"{amount(entry.amount)} ({_why(entry, amount)})"
+
+
+def _why(entry: JournalEntry, amount: Figure) -> str:
     facts = entry.facts
     why = str(facts.get("code", "refused")).replace("_", " ")
     if "score" in facts:
         return f"{why}: score {facts['score']:g}, threshold {facts['threshold']:g}"
-    return f"{why}: {facts.get('available', 0):,} could be reached"
+    return f"{why}: {amount(facts.get('available', 0))} could be reached"
 
 
-def _from(entry: JournalEntry) -> str:
+def _from(entry: JournalEntry, amount: Figure) -> str:
     """Say who gave what for it."""
-    given = [f"{move.amount:,} from {move.donor or 'the pool'}" for move in entry.moves]
+    given = [f"{amount(move.amount)} from {move.donor or 'the pool'}" for move in entry.moves]
     return f", with {_listed(given)}" if given else ""
 
 
@@ -45,9 +53,9 @@ def _listed(parts: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def _settled(entry: JournalEntry) -> str:
+def _settled(entry: JournalEntry, amount: Figure) -> str:
     held = entry.facts.get("held")
-    of = "" if held is None else f" of {held:,} held"
+    of = "" if held is None else f" of {amount(held)} held"
     marks = [
         word
         for fact, word in (
@@ -57,48 +65,46 @@ def _settled(entry: JournalEntry) -> str:
         )
         if entry.facts.get(fact)
     ]
-    return f"spent {entry.amount:,}{of}" + (f" ({', '.join(marks)})" if marks else "")
+    return f"spent {amount(entry.amount)}{of}" + (f" ({', '.join(marks)})" if marks else "")
 
 
-def _charged(entry: JournalEntry) -> str:
+def _charged(entry: JournalEntry, amount: Figure) -> str:
     estimate = " (an estimate)" if entry.facts.get("unmeasured") else ""
-    return f"spent {entry.amount:,} without a hold{estimate}"
+    return f"spent {amount(entry.amount)} without a hold{estimate}"
 
 
-def _expired(entry: JournalEntry) -> str:
+def _expired(entry: JournalEntry, amount: Figure) -> str:
     became = "charged by estimate" if entry.facts.get("charged") else "free again"
-    return f"a hold of {entry.amount:,} came to its limit, and is {became}"
+    return f"a hold of {amount(entry.amount)} came to its limit, and is {became}"
 
 
-def _changed(entry: JournalEntry) -> str:
+def _changed(entry: JournalEntry, amount: Figure) -> str:
     facts = entry.facts
-    return (
-        f"contract changed: priority {facts.get('priority')}, max_tokens "
-        f"{facts.get('max_tokens'):,}, min_reserve {facts.get('min_reserve'):,}"
-    )
+    budget, reserve = amount(facts.get("max_tokens", 0)), amount(facts.get("min_reserve", 0))
+    return f"contract changed: priority {facts.get('priority')}, budget {budget}, reserve {reserve}"
 
 
-def _confidence(entry: JournalEntry) -> str:
+def _confidence(entry: JournalEntry, _: Figure) -> str:
     score = entry.facts.get("score")
     return "score forgotten" if score is None else f"scored {score:g}"
 
 
-_WORDS: dict[str, Callable[[JournalEntry], str]] = {
-    "opened": lambda entry: f"opened with {entry.amount:,}",
-    "held": lambda entry: f"held {entry.amount:,}",
-    "denied": lambda entry: f"refused {entry.amount:,} ({refusal(entry)})",
-    "would_deny": lambda entry: f"would have been refused {entry.amount:,} ({refusal(entry)})",
+_WORDS: dict[str, Callable[[JournalEntry, Figure], str]] = {
+    "opened": lambda entry, amount: f"opened with {amount(entry.amount)}",
+    "held": lambda entry, amount: f"held {amount(entry.amount)}",
+    "denied": lambda entry, amount: f"refused {_refused(entry, amount)}",
+    "would_deny": lambda entry, amount: f"would have been refused {_refused(entry, amount)}",
     "settled": _settled,
-    "voided": lambda entry: f"gave back {entry.amount:,}: nothing was billed",
+    "voided": lambda entry, amount: f"gave back {amount(entry.amount)}: nothing was billed",
     "expired": _expired,
-    "extended": lambda entry: f"goes on with its hold of {entry.amount:,}",
+    "extended": lambda entry, amount: f"goes on with its hold of {amount(entry.amount)}",
     "charged": _charged,
-    "transferred": lambda entry: f"was given {entry.amount:,}",
-    "topped_up": lambda entry: f"topped up by {entry.amount:,}",
-    "finished": lambda entry: f"finished: {entry.amount:,} to the pool",
+    "transferred": lambda entry, amount: f"was given {amount(entry.amount)}",
+    "topped_up": lambda entry, amount: f"topped up by {amount(entry.amount)}",
+    "finished": lambda entry, amount: f"finished: {amount(entry.amount)} to the pool",
     "contract_changed": _changed,
     "confidence": _confidence,
-    "closed": lambda _: "closed: no more holds",
+    "closed": lambda _, __: "closed: no more holds",
 }
 KINDS = tuple(_WORDS)
 """What can happen on the books."""

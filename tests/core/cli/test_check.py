@@ -37,7 +37,7 @@ def test_a_good_file_is_shown_as_a_table(run: Run, tmp_path: Path) -> None:
         "writer             1       1,000        1,000         0  raise\n"
         "\n"
         "Worth a look:\n"
-        "  'writer' can never lend: its min_reserve is all it has.\n"
+        "  'writer' can never lend: its reserve is all it has.\n"
     )
 
 

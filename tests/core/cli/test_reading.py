@@ -100,7 +100,7 @@ def test_the_journal_in_words(run: Run, books: str) -> None:
         "the pool    topped up by 500; pool 500",
         "writer      topped up by 10; 860 left",
         "writer      finished: 860 to the pool; 0 left",
-        "researcher  contract changed: priority 3, max_tokens 5,000, min_reserve 500; 1,000 left",
+        "researcher  contract changed: priority 3, budget 5,000, reserve 500; 1,000 left",
     ]
     assert [int(line[:6]) for line in lines] == list(range(1, 18))
 
