@@ -11,7 +11,7 @@ export CREWAI_DISABLE_VERSION_CHECK := true
 export OTEL_SDK_DISABLED := true
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest check apps bench soak docs format clean
+.PHONY: help demo test test-lowest apps providers check bench bench-stores soak docs format clean
 
 help: ## Show what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: $(VENV)/.dev ## Run every test
 
 test-lowest: $(LOWEST_VENV)/.lowest ## Run the LangChain and LangGraph tests on their oldest versions
 	$(LOWEST_VENV)/bin/python -m pytest -n 2 tests/integrations/langchain tests/integrations/langgraph $(ARGS)
+
+providers: $(VENV)/.dev ## Hold the books against every provider's log, and print the table
+	$(BIN)/python -m pytest -n 2 -q tests/providers $(ARGS)
 
 check: $(VENV)/.dev ## Lint, types, layers, docs: what is fast comes first
 	$(BIN)/ruff check .

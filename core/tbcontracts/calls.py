@@ -75,6 +75,7 @@ class Call:
         self.begun = False
         """Whether what it holds for has begun to run; for coroutines that nobody awaits."""
         self._text_seen: list[str] = []
+        self._answer_begun = False
         self._pieces_counted = self._bytes_uncounted = self._tokens_counted = 0
         self.hold = hold
         self.shape = shape
@@ -143,7 +144,11 @@ class Call:
             self._around._hear(usage)
 
     def saw(self, text: str) -> None:
-        """Note output that arrived: a broken stream is charged by it. Forgotten at the end."""
+        """Note output that arrived: a broken stream is charged by it. Forgotten at the end.
+
+        A piece without text counts too: an answer that has begun is no longer rejected.
+        """
+        self._answer_begun = True
         if text:
             self._text_seen.append(text)
             self._bytes_uncounted += byte_length(text)
@@ -268,6 +273,8 @@ class Call:
         if ending.output_tokens_seen is None and self._text_seen:
             seen = self._manager.count_text("".join(self._text_seen))
             ending = ending._replace(output_tokens_seen=seen)
+        begun = ending.answer_begun or self._answer_begun
+        ending = ending._replace(answer_begun=begun)
         in_usd = self._manager.settings.unit == "usd"
         usage = how_it_ended(
             ending,

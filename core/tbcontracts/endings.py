@@ -20,7 +20,24 @@ from tbcontracts.usage import Usage
 HTTP_ERROR_MIN = 400
 _HTTP_STATUSES = range(100, 600)
 _CAUSES_MAX = 16
-# By name, because the HTTP clients that raise these are not imported here.
+# By name, because the clients that raise these are not imported here.
+# LiteLLM gives its errors a status of its own making, also where no server sent one.
+_STATUS_MADE_UP = frozenset(("APIConnectionError", "Timeout"))
+_CONNECTION_LOST = frozenset(
+    (
+        "APIConnectionError",
+        "APITimeoutError",
+        "ClientOSError",
+        "ReadError",
+        "ReadTimeout",
+        "RemoteProtocolError",
+        "ServerDisconnectedError",
+        "SocketTimeoutError",
+        "TimeoutError",
+        "WriteError",
+        "WriteTimeout",
+    )
+)
 _NEVER_CONNECTED = frozenset(
     ("ConnectError", "ConnectTimeout", "ConnectionRefusedError", "gaierror", "ClientConnectorError")
 )
@@ -35,6 +52,8 @@ class Ending(NamedTuple):
     """What the call ended with, if it failed."""
     output_tokens_seen: int | None = None
     """Output that arrived, counted here; None where it could not be seen."""
+    answer_begun: bool = False
+    """The answer had begun to arrive, though nothing of it may have been output yet."""
     unbilled: bool = False
     """The call was never sent, or answered from a cache."""
     given_up: bool = False
@@ -58,12 +77,16 @@ def how_it_ended(
     usage = ending.usage
     if usage is not None and usage.measured and not ending.unbilled:
         return usage
-    answered = bool(ending.output_tokens_seen)  # then the error broke an answer off
+    answered = ending.answer_begun or bool(
+        ending.output_tokens_seen
+    )  # the error broke an answer off
     if ending.unbilled or (is_unbilled(ending.error) and not answered):
         return None
     if usage is not None and usage.total_tokens:
         output = max(usage.output_tokens, ending.output_tokens_seen or 0)
-        return Usage.estimated(usage.input_tokens, output, usage.raw, model=usage.model)
+        # A report may lack one side: that is unknown, not none.
+        found = usage.input_tokens or input_tokens or 0
+        return Usage.estimated(found, output, usage.raw, model=usage.model)
     raw = None if usage is None else usage.raw
     if input_tokens is None:
         return Usage.estimated(hold_tokens, raw=raw, cost_micro_usd=hold_cost)
@@ -82,12 +105,24 @@ def is_unbilled(error: BaseException | None) -> bool:
     It does if it has an HTTP error status, or if no connection came about.
 
     Looks at the error and at what it was explicitly raised from. What merely happened before it
-    (`__context__`) may be an earlier attempt's, and proves nothing.
+    (`__context__`) may be an earlier attempt's, and proves nothing; it can only take a proof away.
     """
     return any(
-        http_status(cause) >= HTTP_ERROR_MIN or type(cause).__name__ in _NEVER_CONNECTED
+        type(cause).__name__ in _NEVER_CONNECTED
+        or (http_status(cause) >= HTTP_ERROR_MIN and not is_status_made_up(cause))
         for cause in _causes(error)
     )
+
+
+def is_status_made_up(error: BaseException) -> bool:
+    """Return whether an error carries a status that no server sent, as LiteLLM's can."""
+    kind = type(error)
+    if not kind.__module__.startswith("litellm"):
+        return False
+    if kind.__name__ in _STATUS_MADE_UP:
+        return True
+    # A lost connection becomes an InternalServerError there, with the status 500.
+    return any(type(before).__name__ in _CONNECTION_LOST for before in _before(error))
 
 
 def http_status(error: BaseException) -> int:
@@ -134,3 +169,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         seen.append(error)
         yield error
         error = error.__cause__
+
+
+def _before(error: BaseException) -> Iterator[BaseException]:
+    """Yield what happened before an error, whether it was raised from that or not."""
+    seen: list[BaseException] = [error]
+    before = error.__cause__ or error.__context__
+    while before is not None and before not in seen and len(seen) < _CAUSES_MAX:
+        yield before
+        seen.append(before)
+        before = before.__cause__ or before.__context__

@@ -124,13 +124,16 @@ class Usage:
             reported: A `Usage`, a mapping, an object with those attributes, a reply, or None.
 
         Returns:
-            The usage; unmeasured, with `raw`, when there was none or it made no sense.
+            The usage; unmeasured, with `raw`, when there was none or it made no sense. Where only
+            the output was reported it is unmeasured, and has that.
         """
         if isinstance(reported, Usage):
             return reported
         read = read_buckets(reported)
         if read is None:
             return cls.unknown(reported)
+        if not read.input_known:
+            return cls.estimated(0, read.output_tokens, numbers_of(reported))
         return cls(
             model=model_of(reported),
             input_tokens=read.input_tokens,

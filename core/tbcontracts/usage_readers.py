@@ -25,6 +25,8 @@ class Buckets(NamedTuple):
     cached_input_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    input_known: bool = True
+    """False where only the output was reported."""
 
 
 def read_buckets(reported: object) -> Buckets | None:
@@ -111,7 +113,7 @@ _GEMINI = frozenset(
     )
 )
 _BEDROCK = frozenset(("inputTokens", "outputTokens", "inputTokenCount", "outputTokenCount"))
-_OLLAMA = frozenset(("prompt_eval_count",))
+_OLLAMA = frozenset(("prompt_eval_count", "eval_count"))
 _OPENAI_CHAT = frozenset(("prompt_tokens", "completion_tokens"))
 _ANTHROPIC = frozenset(("cache_read_input_tokens", "cache_creation_input_tokens"))
 _PLAIN = frozenset(("input_tokens", "output_tokens", "total_tokens"))
@@ -151,11 +153,7 @@ def _read_report(report: Mapping[str, Any]) -> Buckets:
     if not _OPENAI_CHAT.isdisjoint(names):
         return _read_openai_chat(report)
     if not _OLLAMA.isdisjoint(names):
-        return _made(
-            _number(report, "prompt_eval_count"),
-            _number(report, "eval_count"),
-            output_known=_is_known(report, "eval_count"),
-        )
+        return _read_ollama(report)
     if "input_tokens" in report and not _ANTHROPIC.isdisjoint(names):
         return _read_anthropic(report)
     return _read_plain(report)
@@ -253,6 +251,14 @@ def _read_bedrock(report: Mapping[str, Any]) -> Buckets:
         cached=cached,
         written=written,
     )
+
+
+def _read_ollama(report: Mapping[str, Any]) -> Buckets:
+    """Ollama leaves the prompt's count out where it had the prompt in its cache."""
+    prompt = _number(report, "prompt_eval_count")
+    output_known = _is_known(report, "eval_count")
+    read = _made(prompt, _number(report, "eval_count"), output_known=output_known)
+    return read._replace(input_known=bool(prompt))
 
 
 def _number(report: Mapping[str, Any], *names: str) -> int:

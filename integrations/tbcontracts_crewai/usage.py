@@ -6,15 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tbcontracts import Usage
-from tbcontracts.endings import Ending, is_unbilled
+from tbcontracts.endings import Ending, is_status_made_up, is_unbilled
 from tbcontracts.sizing import CallShape
 from tbcontracts.tokens import size_request
 from tbcontracts_crewai.errors import DENIED_BY_HOOK, stopped_by_hook
 
 _NEWEST, _OUTPUT_ONLY = "max_completion_tokens", "max_output_tokens"
 _CAPS = ("max_tokens", _NEWEST)
-# LiteLLM gives these an HTTP status of its own making: the request may well have been answered.
-_STATUS_MADE_UP = frozenset(("APIConnectionError", "Timeout"))
 
 
 def call_shape(
@@ -124,13 +122,7 @@ def failure(error: BaseException | None, usage: Usage | None, text: str = "") ->
     """
     if usage is None and (stopped_by_hook(error) or text.startswith(DENIED_BY_HOOK)):
         return Ending(error=error, unbilled=True)
-    if error is not None and _status_made_up(error):
+    if error is not None and is_status_made_up(error):
         cause = error.__cause__ or error.__context__
         return Ending(usage, unbilled=usage is None and is_unbilled(cause))
     return Ending(usage, error)
-
-
-def _status_made_up(error: BaseException) -> bool:
-    """Return whether an error carries a status that no server sent."""
-    kind = type(error)
-    return kind.__name__ in _STATUS_MADE_UP and kind.__module__.startswith("litellm")

@@ -182,7 +182,8 @@ class Asked(NamedTuple):
         """Describe the call as the start hook will."""
         params = self.model._get_invocation_params(stop=stop, **self.kwargs)
         labels = self.model._get_ls_params(stop=stop, **self.kwargs)
-        return call_shape(messages, params, cast("Mapping[str, Any]", labels))
+        serialized = self.model._serialized
+        return call_shape(messages, params, cast("Mapping[str, Any]", labels), serialized)
 
     @property
     def longest(self) -> int | None:

@@ -55,7 +55,17 @@ class BudgetGate(BaseCallbackHandler):
     ) -> None:
         """Hold budget for a call to a chat model, or refuse it."""
         prompt = [message for batch in messages for message in batch]
-        await self._begin(Start(prompt, run_id, parent_run_id, metadata or {}, kwargs, chat=True))
+        await self._begin(
+            Start(
+                prompt,
+                run_id,
+                parent_run_id,
+                metadata or {},
+                kwargs,
+                chat=True,
+                serialized=serialized,
+            )
+        )
 
     async def on_llm_start(
         self,
@@ -68,7 +78,17 @@ class BudgetGate(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Hold budget for a call to a text model, or refuse it."""
-        await self._begin(Start(prompts, run_id, parent_run_id, metadata or {}, kwargs, chat=False))
+        await self._begin(
+            Start(
+                prompts,
+                run_id,
+                parent_run_id,
+                metadata or {},
+                kwargs,
+                chat=False,
+                serialized=serialized,
+            )
+        )
 
     async def _begin(self, start: Start) -> None:
         calls = self._model_calls

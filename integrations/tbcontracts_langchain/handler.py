@@ -170,7 +170,17 @@ class BudgetCallbackHandler(BaseCallbackHandler):
             BudgetExceededError: The call cannot be paid for; it is not sent.
         """
         prompt = [message for batch in messages for message in batch]
-        self._begin(Start(prompt, run_id, parent_run_id, metadata or {}, kwargs, chat=True))
+        self._begin(
+            Start(
+                prompt,
+                run_id,
+                parent_run_id,
+                metadata or {},
+                kwargs,
+                chat=True,
+                serialized=serialized,
+            )
+        )
 
     def on_llm_start(
         self,
@@ -187,7 +197,17 @@ class BudgetCallbackHandler(BaseCallbackHandler):
         Raises:
             BudgetExceededError: The call cannot be paid for; it is not sent.
         """
-        self._begin(Start(prompts, run_id, parent_run_id, metadata or {}, kwargs, chat=False))
+        self._begin(
+            Start(
+                prompts,
+                run_id,
+                parent_run_id,
+                metadata or {},
+                kwargs,
+                chat=False,
+                serialized=serialized,
+            )
+        )
 
     def _begin(self, start: Start) -> None:
         """Hold for a call, unless the gate has."""

@@ -55,6 +55,7 @@ class Start(NamedTuple):
     metadata: Mapping[str, Any]
     more: Mapping[str, Any]
     chat: bool
+    serialized: Mapping[str, Any] | None = None
 
 
 class _Wanted(NamedTuple):
@@ -133,7 +134,8 @@ class ModelCalls:
         """Find out whose call it is, and how large."""
         metadata = start.metadata
         manager, agent = self.payer(start.parent_run_id, metadata)
-        shape = call_shape(start.prompt, start.more.get("invocation_params") or {}, metadata)
+        params = start.more.get("invocation_params") or {}
+        shape = call_shape(start.prompt, params, metadata, start.serialized)
         size = start.more.get("batch_size") or 1
         return _Wanted(
             manager, agent, shape, prompts_of(start.parent_run_id, size, chat=start.chat)

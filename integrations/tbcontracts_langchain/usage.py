@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,13 +23,19 @@ OUTPUT_CAPS = (
     "max_tokens_to_sample",
     "num_predict",
 )
+# The same where the caller hands a call its provider's own settings, under these names.
+_SETTINGS = ("options", "generation_config", "generationConfig", "inferenceConfig")
+_CAPS_IN_SETTINGS = (*OUTPUT_CAPS, "maxOutputTokens", "maxTokens")
+_PRINTED_CAP = re.compile(rf"\b(?:{'|'.join(OUTPUT_CAPS)})=(\d+)")
 _ALONGSIDE = ("tools", "functions", "response_format", "text")
+_THOUGHTS = ("thinking", "reasoning", "reasoning_content")
 
 
 def call_shape(
     messages: Sequence[BaseMessage] | Sequence[str],
     invocation_params: Mapping[str, Any],
     metadata: Mapping[str, Any],
+    serialized: Mapping[str, Any] | None = None,
 ) -> CallShape:
     """Describe a call from what the start hook is given.
 
@@ -36,21 +43,43 @@ def call_shape(
         messages: The prompt, as messages or as text.
         invocation_params: The model's parameters, as bound and given.
         metadata: The run's metadata; LangChain puts `ls_max_tokens` and `ls_model_name` there.
+        serialized: The model as LangChain describes it.
     """
     alongside = {name: invocation_params[name] for name in _ALONGSIDE if name in invocation_params}
-    cap = next(
-        (found for name in OUTPUT_CAPS if (found := _positive(invocation_params.get(name)))),
-        _positive(metadata.get("ls_max_tokens")),
-    )
     model = metadata.get("ls_model_name") or invocation_params.get("model")
     provider = metadata.get("ls_provider")
     return CallShape(
         size=size_request((_plain(message) for message in messages), tools=alongside or None),
-        output_cap=cap,
+        output_cap=_cap(invocation_params, metadata, serialized or {}),
         choices=_positive(invocation_params.get("n")) or 1,
         model=str(model) if model else None,
         provider=str(provider) if provider else None,
     )
+
+
+def _cap(
+    params: Mapping[str, Any], metadata: Mapping[str, Any], serialized: Mapping[str, Any]
+) -> int | None:
+    """Return the longest answer that a call allows; None where nothing says so.
+
+    What was given to the call comes before what the model is set to.
+    """
+    given = [params.get(name) for name in _SETTINGS]
+    for settings in (*(one for one in given if isinstance(one, Mapping)), params):
+        for name in _CAPS_IN_SETTINGS:
+            if found := _positive(settings.get(name)):
+                return found
+    return _positive(metadata.get("ls_max_tokens")) or _printed_cap(serialized)
+
+
+def _printed_cap(serialized: Mapping[str, Any]) -> int | None:
+    """Return the output cap of a model that names it nowhere but where it is printed.
+
+    ChatOllama does not put it into what the hooks are told.
+    """
+    printed = serialized.get("repr") if serialized.get("type") == "not_implemented" else None
+    found = _PRINTED_CAP.search(printed) if isinstance(printed, str) else None
+    return _positive(int(found[1])) if found else None
 
 
 def _positive(value: object) -> int | None:
@@ -84,12 +113,18 @@ def reported_usage(response: LLMResult) -> Usage | None:
     found = getattr(message, "usage_metadata", None)
     if found is None:
         output = response.llm_output or {}
-        found = output.get("token_usage") or output.get("usage")
+        found = output.get("token_usage") or output.get("usage") or _said_in_part(message)
     if found is None:
         return None
     usage = Usage.read(found)
     model = model_of(message) or model_of(response.llm_output)
     return usage if usage.model or model is None else replace(usage, model=model)
+
+
+def _said_in_part(message: object) -> Mapping[str, Any] | None:
+    """Return what Ollama reports where the prompt was in its cache: the output alone."""
+    said = getattr(message, "response_metadata", None) or {}
+    return {"eval_count": said["eval_count"]} if said.get("eval_count") else None
 
 
 def from_cache(response: LLMResult) -> bool:
@@ -113,19 +148,41 @@ def output_texts(response: LLMResult) -> Iterable[str]:
         for generation in generations:
             yield generation.text
             message = getattr(generation, "message", None)
+            yield _thoughts(message)
             for call in getattr(message, "tool_calls", None) or ():
                 yield f"{call['name']} {call['args']}"
 
 
 def chunk_text(token: object, chunk: Generation | None) -> str:
-    """Return the text of a streamed piece, tool calls included."""
+    """Return the text of a streamed piece, tool calls and shown thoughts included."""
     text = token if isinstance(token, str) else ""
     if isinstance(chunk, ChatGenerationChunk):
         pieces = getattr(chunk.message, "tool_call_chunks", None) or ()
         text += "".join(f"{piece.get('name') or ''}{piece.get('args') or ''}" for piece in pieces)
         if not isinstance(token, str):
             text += chunk.text
+        text += _thoughts(chunk.message)
     return text
+
+
+def _thoughts(message: Any) -> str:
+    """Return what a message shows of its reasoning, which is billed as output."""
+    beside = (getattr(message, "additional_kwargs", None) or {}).get("reasoning_content")
+    text = beside if isinstance(beside, str) else ""
+    content = getattr(message, "content", None)
+    for block in content if isinstance(content, list) else ():
+        if isinstance(block, Mapping) and block.get("type") in _THOUGHTS:
+            text += "".join(_texts(block.get(name)) for name in (*_THOUGHTS, "text", "summary"))
+    return text
+
+
+def _texts(value: object) -> str:
+    """Return the text of a field that is text, or holds some."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return _texts(value.get("text"))
+    return "".join(_texts(one) for one in value) if isinstance(value, list) else ""
 
 
 def _first(response: LLMResult) -> Generation | ChatGeneration | None:

@@ -1,274 +1,44 @@
-"""A local server that speaks OpenAI's wire format; its request log says what was billed.
-
-Real clients talk to it over real HTTP, so that a test compares the books with what a provider would
-bill, and sees how many requests were sent.
-"""
+"""The local server for OpenAI's wire format, and for the many providers that speak it."""
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
 
-from tbcontracts.testing import openai_wire as wire
-from tbcontracts.testing.openai_http import BROKEN_OFF, FakeServer, Handler
-from tbcontracts.testing.script import (
-    MESSAGE_TOKENS,
-    Answer,
-    Director,
-    Fault,
-    Script,
-    ScriptedRequest,
-    count_tokens,
-    read_messages,
-    read_tools,
-)
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-HOLD_S = 60.0
-_OUTPUT_CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+from tbcontracts.checks import shown
+from tbcontracts.testing.fake_provider import FakeProvider
+from tbcontracts.testing.openai_dialects import DIALECTS
+from tbcontracts.testing.openai_wire import OpenAIWire
+from tbcontracts.testing.script import Script, count_tokens
+from tbcontracts.testing.wire import Wire
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoggedRequest:
-    """One request, and what the provider bills for it. Keys and other headers are not kept."""
-
-    index: int
-    """Its place in the log, from 0."""
-    path: str
-    """The path of its URL."""
-    model: str
-    """The model that it asked for."""
-    system_text: str
-    """All its system and developer messages."""
-    last_text: str
-    """Its last message."""
-    body: Mapping[str, Any]
-    """What was sent."""
-    streamed: bool
-    """Whether the answer was to come in pieces."""
-    status: int = 0
-    """The HTTP status of the reply; 0 until there is one."""
-    input_tokens: int = 0
-    """Billed for the request."""
-    output_tokens: int = 0
-    """Billed for the answer, reasoning included."""
-    cached_tokens: int = 0
-    """The part of the input that came from the prompt cache."""
-    reasoning_tokens: int = 0
-    """The part of the output that was reasoning."""
-    usage_reported: bool = False
-    """Whether the reply said what it cost."""
-    completed: bool = False
-    """False while it is under way, and when either side broke it off."""
-
-    @property
-    def billed_tokens(self) -> int:
-        """Input and output together."""
-        return self.input_tokens + self.output_tokens
-
-
-class FakeOpenAI:
-    """A provider on this machine: chat and text completions, responses and the list of models.
+class FakeOpenAI(FakeProvider):
+    """OpenAI on this machine: chat and text completions, responses and the list of models.
 
     Args:
         script: What to answer: a function of the `ScriptedRequest`, a sequence, a mapping from a
             part of the system prompt to any of these, or None for short sentences.
         count_tokens: Counts the tokens of a text.
+        dialect: Whose usage, reasoning and streams it has: "openai", "azure", "deepseek", "groq",
+            "litellm" (its proxy), "mistral", "openrouter" or "vllm".
+
+    Raises:
+        ValueError: There is no such dialect.
 
     Example:
         `with FakeOpenAI() as server: ChatOpenAI(base_url=server.base_url, api_key="test")`
     """
 
     def __init__(
-        self, script: Script = None, *, count_tokens: Callable[[str], int] = count_tokens
+        self,
+        script: Script = None,
+        *,
+        count_tokens: Callable[[str], int] = count_tokens,
+        dialect: str = "openai",
     ) -> None:
-        self._director = Director(script)
-        self.count = count_tokens
-        self._log: list[LoggedRequest] = []
-        self._changed = threading.Condition()
-        self._stopping = threading.Event()
-        self._server: FakeServer | None = None
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> Self:
-        """Listen on a free port of this machine."""
-        if self._server is not None:
-            msg = "The server is running already."
-            raise RuntimeError(msg)
-        self._stopping.clear()
-        self._server = FakeServer(("127.0.0.1", 0), Handler)
-        self._server.fake = self
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), name="fake-openai", daemon=True
-        )
-        self._thread.start()
-        return self
-
-    def stop(self) -> None:
-        """Stop listening, let held answers go, and close all connections."""
-        server, thread = self._server, self._thread
-        if server is None or thread is None:
-            return
-        self._stopping.set()
-        server.shutdown()
-        server.close_connections()
-        server.server_close()
-        thread.join()
-        self._server = self._thread = None
-
-    def __enter__(self) -> Self:
-        """Start, and return the server."""
-        return self.start()
-
-    def __exit__(self, *exception: object) -> None:
-        """Stop."""
-        self.stop()
-
-    @property
-    def base_url(self) -> str:
-        """Where clients find it."""
-        if self._server is None:
-            msg = "The server is not running."
-            raise RuntimeError(msg)
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-
-    @property
-    def log(self) -> tuple[LoggedRequest, ...]:
-        """All requests, in the order of arrival."""
-        with self._changed:
-            return tuple(self._log)
-
-    @property
-    def billed_tokens(self) -> int:
-        """What all requests together are billed."""
-        return sum(request.billed_tokens for request in self.log)
-
-    def billed_by(self, key: Callable[[LoggedRequest], Hashable]) -> dict[Hashable, int]:
-        """Return what is billed for each value of `key`, such as the system prompt."""
-        billed: dict[Hashable, int] = {}
-        for request in self.log:
-            billed[key(request)] = billed.get(key(request), 0) + request.billed_tokens
-        return billed
-
-    def wait_for_requests(self, number: int, timeout_s: float = 30.0) -> None:
-        """Wait until so many requests have arrived.
-
-        Raises:
-            TimeoutError: They have not.
-        """
-        with self._changed:
-            if not self._changed.wait_for(lambda: len(self._log) >= number, timeout_s):
-                msg = f"Only {len(self._log)} of {number} requests arrived in {timeout_s:g} s."
-                raise TimeoutError(msg)
-
-    def wait_until_quiet(self, timeout_s: float = 30.0) -> None:
-        """Wait until no request is under way.
-
-        Raises:
-            TimeoutError: Some still are.
-        """
-        with self._changed:
-            if not self._changed.wait_for(self._is_quiet, timeout_s):
-                msg = f"Requests are still under way after {timeout_s:g} s."
-                raise TimeoutError(msg)
-
-    def clear(self) -> None:
-        """Forget all requests."""
-        with self._changed:
-            self._log.clear()
-
-    def _is_quiet(self) -> bool:
-        return all(request.status for request in self._log)
-
-    def arrived(self, path: str, body: Mapping[str, Any]) -> ScriptedRequest:
-        """Note a request; the handler calls this."""
-        cap = next((body[name] for name in _OUTPUT_CAPS if body.get(name) is not None), None)
-        with self._changed:
-            request = ScriptedRequest(
-                index=len(self._log),
-                path=path,
-                body=body,
-                messages=read_messages(body),
-                tools=read_tools(body),
-                output_cap=cap,
-                streamed=bool(body.get("stream")),
-            )
-            self._log.append(
-                LoggedRequest(
-                    index=request.index,
-                    path=path,
-                    model=request.model,
-                    system_text=request.system_text,
-                    last_text=request.last_text,
-                    body=body,
-                    streamed=request.streamed,
-                )
-            )
-            self._changed.notify_all()
-        return request
-
-    def note(self, index: int, **facts: Any) -> None:
-        """Note what became of a request; the handler calls this."""
-        with self._changed:
-            if index < len(self._log):
-                self._log[index] = replace(self._log[index], **facts)
-            self._changed.notify_all()
-
-    def end(self, index: int) -> None:
-        """Note that a request is over, if nothing was noted of it."""
-        with self._changed:
-            known = index < len(self._log) and self._log[index].status
-        if not known:
-            self.note(index, status=BROKEN_OFF)
-
-    def step(self, request: ScriptedRequest) -> Answer | Fault:
-        """Return what the script says, after its hold."""
-        step = self._director.step(request)
-        if isinstance(step, Answer) and step.hold is not None:
-            waited = 0.0
-            while waited < HOLD_S and not self._stopping.is_set() and not step.hold.wait(0.05):
-                waited += 0.05
-        return step
-
-    def settle(self, request: ScriptedRequest, answer: Answer) -> wire.Reply:
-        """Work out what an answer bills."""
-        given = json.dumps(request.body["tools"]) if request.tools else ""
-        counted = sum(self.count(text) + MESSAGE_TOKENS for _, text in request.messages)
-        input_tokens = answer.input_tokens
-        if input_tokens is None:
-            input_tokens = counted + self.count(given)
-        text, cut_short = self._capped(answer, request.output_cap)
-        output_tokens = answer.output_tokens
-        if output_tokens is None:
-            calls = "".join(f"{call.name}{dict(call.arguments)}" for call in answer.tool_calls)
-            output_tokens = self.count(text) + self.count(calls) + answer.reasoning_tokens
-        if answer.fill and request.output_cap is not None:
-            output_tokens = request.output_cap
-        prompts = request.body.get("prompt")
-        choices = int(request.body.get("n") or 1)
-        choices *= len(prompts) if isinstance(prompts, list) else 1
-        return wire.Reply(
-            request.index,
-            request.model,
-            answer,
-            text,
-            choices,
-            input_tokens,
-            output_tokens * choices,
-            cut_short,
-        )
-
-    def _capped(self, answer: Answer, cap: int | None) -> tuple[str, bool]:
-        """Return the part of an answer's text that the output cap allows, and whether it cut."""
-        room = None if cap is None else cap - answer.reasoning_tokens
-        if room is None or answer.output_tokens is not None or self.count(answer.text) <= room:
-            return answer.text, False
-        words = answer.text.split(" ")
-        while words and self.count(" ".join(words)) > room:
-            words.pop()
-        return " ".join(words), True
+        if dialect not in DIALECTS:
+            msg = f"dialect must be one of {', '.join(sorted(DIALECTS))}, not {shown(dialect)}."
+            raise ValueError(msg)
+        super().__init__(script, count_tokens=count_tokens)
+        self.wire: Wire = OpenAIWire(DIALECTS[dialect])
+        self.base_path: str = DIALECTS[dialect].base_path

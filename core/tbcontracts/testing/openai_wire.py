@@ -1,147 +1,193 @@
-"""OpenAI's wire formats: chat completions and responses, plain and streamed."""
+"""OpenAI's wire format: chat completions, the older text completions and, elsewhere, responses."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from tbcontracts.testing.script import Answer
+from tbcontracts.testing.openai_dialects import Dialect
+from tbcontracts.testing.openai_responses import responses_body, responses_pieces
+from tbcontracts.testing.script import ScriptedRequest, read_messages, read_tools
+from tbcontracts.testing.wire import Asked, Piece, Reply, Wire, pieces_of, sse
 
-_WORDS_PER_CHUNK = 3
-
-
-class Reply(NamedTuple):
-    """An answer with its numbers settled."""
-
-    number: int
-    model: str
-    answer: Answer
-    text: str
-    choices: int
-    input_tokens: int
-    output_tokens: int
-    cut_short: bool
-    """The output cap ended it."""
-
-    @property
-    def cached_tokens(self) -> int:
-        """The part of the input that came from the cache."""
-        return self.answer.cached_tokens
-
-    @property
-    def reasoning_tokens(self) -> int:
-        """The part of the output that was reasoning."""
-        return self.answer.reasoning_tokens
+_CHAT, _TEXT, _RESPONSES = "/chat/completions", "/completions", "/responses"
+_OUTPUT_CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_DEPLOYMENTS = "/openai/deployments/"
 
 
-def pieces_of(text: str) -> list[str]:
-    """Cut a text into the pieces in which it is streamed; put together they are the text."""
-    words = text.split(" ")
-    chunks = [words[at : at + _WORDS_PER_CHUNK] for at in range(0, len(words), _WORDS_PER_CHUNK)]
-    joined = [" ".join(chunk) for chunk in chunks]
-    return [*(f"{piece} " for piece in joined[:-1]), joined[-1]] if text else []
+class OpenAIWire(Wire):
+    """OpenAI's format, as one of the providers that speak it does.
+
+    Args:
+        dialect: Whose.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+
+    def read(self, path: str, body: Mapping[str, Any]) -> Asked | None:
+        """Return what a request asks for; paths count by their end, hosts put much before it."""
+        if not path.endswith((_TEXT, _RESPONSES)):
+            return None
+        caps = (body[name] for name in _OUTPUT_CAPS if body.get(name) is not None)
+        prompts = body.get("prompt")
+        return Asked(
+            messages=read_messages(body),
+            model=str(body.get("model") or _deployment(path)),
+            tools=read_tools(body),
+            output_cap=next(caps, None),
+            streamed=bool(body.get("stream")),
+            choices=int(body.get("n") or 1) * (len(prompts) if isinstance(prompts, list) else 1),
+        )
+
+    def whole(self, request: ScriptedRequest, reply: Reply) -> Mapping[str, Any]:
+        """Return an answer as a path's clients expect it."""
+        if request.path.endswith(_RESPONSES):
+            return responses_body(reply)
+        chat = request.path.endswith(_CHAT)
+        body = self._chat(reply) if chat else _text(reply)
+        return {**body, "usage": self._dialect.usage(reply)} if reply.reports_usage else body
+
+    def pieces(self, request: ScriptedRequest, reply: Reply) -> Iterator[Piece]:
+        """Yield a streamed answer as a path's clients expect it."""
+        if request.path.endswith(_RESPONSES):
+            return responses_pieces(reply)
+        if request.path.endswith(_CHAT):
+            return self._chat_pieces(request, reply)
+        return self._text_pieces(request, reply)
+
+    def failed(self, status: int, message: str) -> Mapping[str, Any]:
+        """Return an error."""
+        return {"error": {"message": message, "type": "scripted", "param": None, "code": None}}
+
+    def broken(self, request: ScriptedRequest, message: str) -> bytes:
+        """Return an error in place of a piece."""
+        if request.path.endswith(_RESPONSES):
+            error = {"type": "error", "code": "server_error", "message": message, "param": None}
+            return sse({**error, "sequence_number": 1}, "error")
+        return sse({"error": {"message": message, "type": "server_error", "code": None}})
+
+    def shown(self, path: str) -> Mapping[str, Any] | None:
+        """Return the list of models."""
+        if not path.endswith("/models"):
+            return None
+        models = [{"id": "gpt-4o-mini", "object": "model", "created": 0, "owned_by": "test"}]
+        return {"object": "list", "data": models}
+
+    def reports_usage(self, request: ScriptedRequest, reply: Reply) -> bool:
+        """Return whether an answer says what it cost; most streams do only if they are asked."""
+        if not request.streamed or request.path.endswith(_RESPONSES):
+            return reply.reports_usage
+        return reply.reports_usage and (self._dialect.unasked or _is_asked(request))
+
+    def ending_of(self, request: ScriptedRequest) -> bytes:
+        """Return what closes a stream of completions."""
+        return b"" if request.path.endswith(_RESPONSES) else b"data: [DONE]\n\n"
+
+    def _chat(self, reply: Reply) -> dict[str, Any]:
+        """Return a chat completion without its usage."""
+        message: dict[str, Any] = {"role": "assistant", "content": reply.text or None}
+        message |= self._thought(reply, whole=True)
+        calls = _chat_calls(reply)
+        if calls:
+            message["tool_calls"] = calls
+        choices = [
+            {"index": index, "message": message, "finish_reason": _finish(reply), "logprobs": None}
+            for index in range(reply.choices)
+        ]
+        return _head(reply, "chat.completion") | {"choices": choices}
+
+    def _chat_pieces(self, request: ScriptedRequest, reply: Reply) -> Iterator[Piece]:
+        head = _head(reply, "chat.completion.chunk")
+
+        def piece(delta: Mapping[str, Any], text: str = "") -> Piece:
+            choice = {"index": 0, "delta": dict(delta), "finish_reason": None, "logprobs": None}
+            return Piece(sse(head | {"choices": [choice]}), text)
+
+        if self._dialect.filters:
+            filtered = {"prompt_filter_results": [{"prompt_index": 0}], "choices": []}
+            yield Piece(sse(head | {"model": ""} | filtered))
+        yield piece({"role": "assistant", "content": ""})
+        thought = self._thought(reply, whole=False)
+        if thought:
+            yield piece(thought)
+        for text in pieces_of(reply.text):
+            yield piece({"content": text}, text)
+        for index, call in enumerate(_chat_calls(reply)):
+            function = call["function"]
+            said = f"{function['name']}{function['arguments']}"
+            yield piece({"tool_calls": [{"index": index, **call}]}, said)
+        choice = {"index": 0, "delta": {}, "finish_reason": _finish(reply), "logprobs": None}
+        yield from self._last(request, reply, head, choice)
+
+    def _last(
+        self,
+        request: ScriptedRequest,
+        reply: Reply,
+        head: Mapping[str, Any],
+        choice: Mapping[str, Any],
+    ) -> Iterator[Piece]:
+        """Yield the end of a stream, with its usage where this provider puts it."""
+        last: dict[str, Any] = {**head, "choices": [choice]}
+        at = self._dialect.usage_at
+        usage = self._dialect.usage(reply)
+        if at == "x_groq":
+            last["x_groq"] = {"id": "req_1", **({"usage": usage} if reply.reports_usage else {})}
+        elif at == "last" and reply.reports_usage:
+            last["usage"] = usage
+        yield Piece(sse(last))
+        asked = _is_asked(request) or (self._dialect.unasked and at == "after")
+        if asked and at != "last" and reply.reports_usage:
+            yield Piece(sse({**head, "choices": [], "usage": usage}))
+
+    def _text_pieces(self, request: ScriptedRequest, reply: Reply) -> Iterator[Piece]:
+        head = _head(reply, "text_completion")
+        for text in pieces_of(reply.text):
+            yield Piece(sse(head | {"choices": [_text_choice(0, text)]}), text)
+        yield from self._last(request, reply, head, _text_choice(0, "", _finish(reply)))
+
+    def _thought(self, reply: Reply, *, whole: bool) -> dict[str, Any]:
+        """Return the fields of a message, or of a piece, that show what was thought."""
+        text, field = reply.answer.reasoning_text, self._dialect.thoughts
+        if not text or field is None:
+            return {}
+        if field != "blocks":
+            return {field: text}
+        blocks: list[Any] = [{"type": "thinking", "thinking": [{"type": "text", "text": text}]}]
+        if whole and reply.text:
+            blocks.append({"type": "text", "text": reply.text})
+        return {"content": blocks}
 
 
-def body(path: str, reply: Reply) -> dict[str, Any]:
-    """Return an answer as a path's clients expect it."""
-    if path.endswith("/responses"):
-        return responses_body(reply)
-    return chat_body(reply) if path.endswith("/chat/completions") else text_body(reply)
-
-
-def events(path: str, reply: Reply, *, with_usage: bool) -> Iterator[dict[str, Any]]:
-    """Yield the pieces of a streamed answer as a path's clients expect them."""
-    if path.endswith("/responses"):
-        return responses_events(reply)
-    if path.endswith("/chat/completions"):
-        return chat_events(reply, with_usage=with_usage)
-    return text_events(reply, with_usage=with_usage)
-
-
-def text_body(reply: Reply) -> dict[str, Any]:
+def _text(reply: Reply) -> dict[str, Any]:
     """Return a completion of the older kind: text for each prompt, without messages."""
     choices = [_text_choice(index, reply.text, _finish(reply)) for index in range(reply.choices)]
-    body = _chat_head(reply, "text_completion") | {"choices": choices}
-    if reply.answer.report_usage:
-        body["usage"] = chat_usage(reply)
-    return body
-
-
-def text_events(reply: Reply, *, with_usage: bool) -> Iterator[dict[str, Any]]:
-    """Yield the pieces of a streamed completion of the older kind."""
-    head = _chat_head(reply, "text_completion")
-    for piece in pieces_of(reply.text):
-        yield head | {"choices": [_text_choice(0, piece)]}
-    yield head | {"choices": [_text_choice(0, "", _finish(reply))]}
-    if with_usage and reply.answer.report_usage:
-        yield head | {"choices": [], "usage": chat_usage(reply)}
+    return _head(reply, "text_completion") | {"choices": choices}
 
 
 def _text_choice(index: int, text: str, finish: str | None = None) -> dict[str, Any]:
     return {"index": index, "text": text, "finish_reason": finish, "logprobs": None}
 
 
-def chat_body(reply: Reply) -> dict[str, Any]:
-    """Return a chat completion."""
-    message: dict[str, Any] = {"role": "assistant", "content": reply.text or None}
-    calls = _chat_calls(reply)
-    if calls:
-        message["tool_calls"] = calls
-    choices = [
-        {"index": index, "message": message, "finish_reason": _finish(reply), "logprobs": None}
-        for index in range(reply.choices)
-    ]
-    body = _chat_head(reply, "chat.completion") | {"choices": choices}
-    if reply.answer.report_usage:
-        body["usage"] = chat_usage(reply)
-    return body
+def _is_asked(request: ScriptedRequest) -> bool:
+    """Return whether a stream is asked for its usage."""
+    return bool((request.body.get("stream_options") or {}).get("include_usage"))
 
 
-def chat_events(reply: Reply, *, with_usage: bool) -> Iterator[dict[str, Any]]:
-    """Yield the pieces of a streamed chat completion."""
-    head = _chat_head(reply, "chat.completion.chunk")
-
-    def chunk(delta: Mapping[str, Any], finish: str | None = None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": dict(delta), "finish_reason": finish, "logprobs": None}
-        return head | {"choices": [choice]}
-
-    yield chunk({"role": "assistant", "content": ""})
-    for piece in pieces_of(reply.text):
-        yield chunk({"content": piece})
-    for index, call in enumerate(_chat_calls(reply)):
-        yield chunk({"tool_calls": [{"index": index, **call}]})
-    yield chunk({}, _finish(reply))
-    if with_usage and reply.answer.report_usage:
-        yield head | {"choices": [], "usage": chat_usage(reply)}
+def _deployment(path: str) -> str:
+    """Return the model that an Azure path names."""
+    _, found, rest = path.partition(_DEPLOYMENTS)
+    return rest.partition("/")[0] if found else ""
 
 
-def chat_usage(reply: Reply) -> dict[str, Any]:
-    """Return the usage of a chat completion."""
-    return {
-        "prompt_tokens": reply.input_tokens,
-        "completion_tokens": reply.output_tokens,
-        "total_tokens": reply.input_tokens + reply.output_tokens,
-        "prompt_tokens_details": {
-            "cached_tokens": reply.cached_tokens,
-            "cache_write_tokens": 0,
-            "audio_tokens": 0,
-        },
-        "completion_tokens_details": {
-            "reasoning_tokens": reply.reasoning_tokens,
-            "audio_tokens": 0,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
-        },
-    }
-
-
-def _chat_head(reply: Reply, kind: str) -> dict[str, Any]:
+def _head(reply: Reply, kind: str) -> dict[str, Any]:
     return {
         "id": f"chatcmpl-{reply.number}",
         "object": kind,
         "created": 0,
         "model": reply.model,
+        "system_fingerprint": None,
     }
 
 
@@ -154,105 +200,9 @@ def _finish(reply: Reply) -> str:
 def _chat_calls(reply: Reply) -> list[dict[str, Any]]:
     return [
         {
-            "id": f"call_{reply.number}_{number}",
+            "id": name_of_call,
             "type": "function",
-            "function": {"name": call.name, "arguments": json.dumps(dict(call.arguments))},
+            "function": {"name": name, "arguments": json.dumps(arguments)},
         }
-        for number, call in enumerate(reply.answer.tool_calls)
+        for name_of_call, name, arguments in reply.calls
     ]
-
-
-def responses_body(reply: Reply, *, done: bool = True) -> dict[str, Any]:
-    """Return a response, or the beginning of one that is streamed."""
-    status = "incomplete" if reply.cut_short else "completed"
-    body: dict[str, Any] = {
-        "id": f"resp_{reply.number}",
-        "object": "response",
-        "created_at": 0,
-        "model": reply.model,
-        "status": status if done else "in_progress",
-        "output": _output_items(reply) if done else [],
-        "error": None,
-        "incomplete_details": {"reason": "max_output_tokens"} if reply.cut_short else None,
-        "instructions": None,
-        "metadata": {},
-        "parallel_tool_calls": True,
-        "temperature": 1.0,
-        "tool_choice": "auto",
-        "tools": [],
-        "top_p": 1.0,
-    }
-    if done and reply.answer.report_usage:
-        body["usage"] = {
-            "input_tokens": reply.input_tokens,
-            "output_tokens": reply.output_tokens,
-            "total_tokens": reply.input_tokens + reply.output_tokens,
-            "input_tokens_details": {"cached_tokens": reply.cached_tokens},
-            "output_tokens_details": {"reasoning_tokens": reply.reasoning_tokens},
-        }
-    return body
-
-
-def responses_events(reply: Reply) -> Iterator[dict[str, Any]]:
-    """Yield the events of a streamed response."""
-    number = 0
-
-    def event(kind: str, **fields: Any) -> dict[str, Any]:
-        nonlocal number
-        number += 1
-        return {"type": kind, "sequence_number": number, **fields}
-
-    yield event("response.created", response=responses_body(reply, done=False))
-    for index, item in enumerate(_output_items(reply)):
-        where = {"output_index": index, "item_id": item["id"]}
-        if item["type"] == "message":
-            part = item["content"][0]
-            empty = {**item, "status": "in_progress", "content": []}
-            yield event("response.output_item.added", output_index=index, item=empty)
-            at = {**where, "content_index": 0}
-            yield event("response.content_part.added", **at, part={**part, "text": ""})
-            for piece in pieces_of(reply.text):
-                yield event("response.output_text.delta", **at, delta=piece, logprobs=[])
-            yield event("response.output_text.done", **at, text=reply.text, logprobs=[])
-            yield event("response.content_part.done", **at, part=part)
-        else:
-            started = {**item, "status": "in_progress", "arguments": ""}
-            yield event("response.output_item.added", output_index=index, item=started)
-            arguments = item["arguments"]
-            yield event("response.function_call_arguments.delta", **where, delta=arguments)
-            yield event(
-                "response.function_call_arguments.done",
-                **where,
-                arguments=arguments,
-                name=item["name"],
-            )
-        yield event("response.output_item.done", output_index=index, item=item)
-    kind = "response.incomplete" if reply.cut_short else "response.completed"
-    yield event(kind, response=responses_body(reply))
-
-
-def _output_items(reply: Reply) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = []
-    if reply.text or not reply.answer.tool_calls:
-        content = [{"type": "output_text", "text": reply.text, "annotations": [], "logprobs": []}]
-        items.append(
-            {
-                "id": f"msg_{reply.number}",
-                "type": "message",
-                "role": "assistant",
-                "status": "completed",
-                "content": content,
-            }
-        )
-    items.extend(
-        {
-            "id": f"fc_{reply.number}_{number}",
-            "type": "function_call",
-            "call_id": f"call_{reply.number}_{number}",
-            "name": call.name,
-            "arguments": json.dumps(dict(call.arguments)),
-            "status": "completed",
-        }
-        for number, call in enumerate(reply.answer.tool_calls)
-    )
-    return items

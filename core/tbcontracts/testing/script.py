@@ -51,16 +51,24 @@ class Answer:
     """Billed instead of the count of the answer."""
     cached_tokens: int = 0
     """The part of the input that came from the prompt cache."""
+    cache_write_tokens: int = 0
+    """The part of the input that was written to the prompt cache."""
     reasoning_tokens: int = 0
     """Output beside the text, billed as output."""
+    reasoning_text: str = ""
+    """What of the reasoning is shown, where the provider shows any."""
     fill: bool = False
     """Bill exactly the output cap of the request."""
     report_usage: bool = True
     """Whether the reply says what it cost; it is billed either way."""
     hold: threading.Event | None = None
     """Answer only when this is set, so that a test can have all its calls under way."""
+    hold_after_chunks: int | None = None
+    """Wait for `hold` only after so many pieces of a stream, or until the client hangs up."""
     drop_after_chunks: int | None = None
     """Close the connection after so many pieces of a stream."""
+    fail_after_chunks: int | None = None
+    """Send the provider's own error after so many pieces of a stream, and nothing more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +105,10 @@ class ScriptedRequest:
     """The longest answer that it allows."""
     streamed: bool
     """Whether the answer is to come in pieces."""
-
-    @property
-    def model(self) -> str:
-        """The model that was asked for."""
-        return str(self.body.get("model", ""))
+    model: str = ""
+    """The model that was asked for."""
+    choices: int = 1
+    """How many answers it wants."""
 
     @property
     def system_text(self) -> str:

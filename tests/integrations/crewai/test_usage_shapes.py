@@ -1,7 +1,7 @@
 """Usage as CrewAI's providers report it, through its events and its counters, onto the books.
 
-The shapes are what CrewAI's own classes for these providers make of a reply. Their client libraries
-are not installed here, so a model class of the test's own reports them in CrewAI's ways.
+The shapes are what CrewAI's own classes for these providers make of a reply; a model class of the
+test's own reports them in CrewAI's ways. The real classes are asked in tests/providers.
 """
 
 from __future__ import annotations

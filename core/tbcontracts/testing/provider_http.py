@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from tbcontracts.testing import openai_wire as wire
 from tbcontracts.testing.script import Fault, ScriptedRequest
+from tbcontracts.testing.wire import Reply
 
 if TYPE_CHECKING:
-    from tbcontracts.testing.openai_server import FakeOpenAI
+    from tbcontracts.testing.fake_provider import FakeProvider
 
+FAILS = "The scripted provider fails."
 BROKEN_OFF = 499  # what proxies log for a client that went away
-_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 
 
 class FakeServer(ThreadingHTTPServer):
@@ -25,7 +27,7 @@ class FakeServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 256
-    fake: FakeOpenAI
+    fake: FakeProvider
 
     def __init__(self, *arguments: Any) -> None:
         self._connections: set[socket.socket] = set()
@@ -58,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     @property
-    def _fake(self) -> FakeOpenAI:
+    def _fake(self) -> FakeProvider:
         """The provider that this connection belongs to."""
         server = self.server
         assert isinstance(server, FakeServer)
@@ -68,26 +70,26 @@ class Handler(BaseHTTPRequestHandler):
         """Print nothing."""
 
     def do_GET(self) -> None:
-        """Answer the list of models."""
-        if self.path == "/v1/models":
-            models = [{"id": "gpt-4o-mini", "object": "model", "created": 0, "owned_by": "test"}]
-            self._send_json(200, {"object": "list", "data": models})
+        """Answer what is only looked at, such as the list of models."""
+        shown = self._fake.wire.shown(self._path)
+        if shown is None:
+            self._send_error(404, f"There is nothing at {self._path}.")
         else:
-            self._send_error(404, f"There is nothing at {self.path}.")
+            self._send_json(200, shown)
 
     def do_POST(self) -> None:
         """Answer a model call."""
-        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path not in _PATHS:
-            self._send_error(404, f"There is nothing at {self.path}.")
-            return
+        fake, path = self._fake, self._path
         try:
-            body = json.loads(content)
-        except ValueError:
-            self._send_error(400, "The request is no JSON.")
+            body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+            asked = fake.wire.read(path, body)
+        except (ValueError, TypeError, AttributeError, KeyError):
+            self._send_error(400, "The request is no JSON, or not in this provider's format.")
             return
-        fake = self._fake
-        request = fake.arrived(self.path, body)
+        if asked is None:
+            self._send_error(404, f"There is nothing at {path}.")
+            return
+        request = fake.arrived(path, body, asked)
         try:
             step = fake.step(request)
             if isinstance(step, Fault):
@@ -98,6 +100,11 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         finally:
             fake.end(request.index)
+
+    @property
+    def _path(self) -> str:
+        """The path of the URL, without what stands behind it: that may hold a key."""
+        return unquote(self.path.partition("?")[0])
 
     def _fail(self, request: ScriptedRequest, fault: Fault) -> None:
         """Reply with a fault."""
@@ -113,49 +120,54 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
 
-    def _answer(self, request: ScriptedRequest, reply: wire.Reply) -> None:
+    def _answer(self, request: ScriptedRequest, reply: Reply) -> None:
         """Reply with an answer, billed before it goes out: it is, even if nobody reads it."""
         billed = {
             "status": 200,
             "input_tokens": reply.input_tokens,
             "output_tokens": reply.output_tokens,
             "cached_tokens": reply.cached_tokens,
+            "cache_write_tokens": reply.cache_write_tokens,
             "reasoning_tokens": reply.reasoning_tokens,
         }
         if request.streamed:
             self._stream(request, reply, billed)
             return
-        reported = reply.answer.report_usage
+        wire = self._fake.wire
+        reported = wire.reports_usage(request, reply)
         self._fake.note(request.index, **billed, usage_reported=reported, completed=True)
-        self._send_json(200, wire.body(request.path, reply))
+        self._send_json(200, wire.whole(request, reply))
 
-    def _stream(self, request: ScriptedRequest, reply: wire.Reply, billed: dict[str, Any]) -> None:
+    def _stream(self, request: ScriptedRequest, reply: Reply, billed: dict[str, Any]) -> None:
         """Reply piece by piece; a stream that breaks off bills the input and what was sent."""
-        fake = self._fake
-        asked = bool((request.body.get("stream_options") or {}).get("include_usage"))
-        chat = request.path.endswith("completions")
-        events = list(wire.events(request.path, reply, with_usage=asked))
-        reported = reply.answer.report_usage and (asked or not chat)
-        drop_after = reply.answer.drop_after_chunks
+        fake, answer = self._fake, reply.answer
+        pieces = list(fake.wire.pieces(request, reply))
+        reported = fake.wire.reports_usage(request, reply)
         sent: list[str] = []
         everything_sent = False
         self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Content-Type", fake.wire.stream_type)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         try:
-            for number, event in enumerate(events, start=1):
-                piece = _piece_in(event)
-                if piece and drop_after is not None and len(sent) >= drop_after:
+            for number, piece in enumerate(pieces, start=1):
+                if piece.text and len(sent) == answer.drop_after_chunks:
                     raise BrokenPipeError
-                if number == len(events):
+                if piece.text and len(sent) == answer.fail_after_chunks:
+                    self._send_chunk(fake.wire.broken(request, FAILS))
+                    raise BrokenPipeError
+                if piece.text and len(sent) == answer.hold_after_chunks:
+                    fake.wait_for(answer.hold, self._client_is_gone)
+                    self._check_client()
+                if number == len(pieces):
                     # Before the client can know that it has everything, and ask for the log.
                     fake.note(request.index, **billed, usage_reported=reported, completed=True)
-                self._send_event(event, named=not chat)
-                sent += [piece] if piece else []
+                self._send_chunk(piece.content)
+                sent += [piece.text] if piece.text else []
             everything_sent = True
-            if chat:
-                self._send_chunk(b"data: [DONE]\n\n")
+            ending = fake.wire.ending_of(request)
+            if ending:
+                self._send_chunk(ending)
             self._send_chunk(b"")
         except OSError:
             if not everything_sent:
@@ -166,9 +178,19 @@ class Handler(BaseHTTPRequestHandler):
             with contextlib.suppress(OSError):
                 self.connection.shutdown(socket.SHUT_RDWR)
 
-    def _send_event(self, event: Mapping[str, Any], *, named: bool) -> None:
-        name = f"event: {event['type']}\n" if named else ""
-        self._send_chunk(f"{name}data: {json.dumps(event)}\n\n".encode())
+    def _client_is_gone(self) -> bool:
+        """Return whether the client has hung up."""
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        return bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
+
+    def _check_client(self) -> None:
+        """Find out that a client has hung up before more is sent, and billed.
+
+        Raises:
+            BrokenPipeError: It has.
+        """
+        if self._client_is_gone():
+            raise BrokenPipeError
 
     def _send_chunk(self, content: bytes) -> None:
         self.wfile.write(f"{len(content):x}\r\n".encode() + content + b"\r\n")
@@ -177,8 +199,9 @@ class Handler(BaseHTTPRequestHandler):
     def _send_error(
         self, status: int, message: str, headers: Mapping[str, str] | None = None
     ) -> None:
-        error = {"message": message, "type": "scripted", "param": None, "code": None}
-        self._send_json(status, {"error": error}, headers)
+        wire = self._fake.wire
+        own = {**wire.headers_of(status), **(headers or {})}
+        self._send_json(status, wire.failed(status, message), own)
 
     def _send_json(
         self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
@@ -195,18 +218,3 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
-
-
-def _piece_in(event: Mapping[str, Any]) -> str:
-    """Return the text that a streamed event brings."""
-    if event.get("type") == "response.output_text.delta":
-        return str(event["delta"])
-    for choice in event.get("choices") or ():
-        if "text" in choice:
-            return str(choice["text"])
-        delta = choice["delta"]
-        calls = delta.get("tool_calls") or ()
-        return str(delta.get("content") or "") + "".join(
-            f"{call['function']['name']}{call['function']['arguments']}" for call in calls
-        )
-    return ""
