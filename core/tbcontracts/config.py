@@ -261,7 +261,7 @@ def _examined(
     try:
         file = BudgetFile.model_validate(content)
     except ValidationError as error:
-        return _problems(error, shown) + _of_sound_tables(content)
+        return _problems(error, shown) + _of_sound_parts(content, error)
     problems: list[Problem] = []
     settings = file.model_dump(exclude={"schema_", "agents"})
     settings["count"] = _tried(("count",), partial(check_count, file.count), problems)
@@ -302,9 +302,13 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _of_sound_tables(content: Mapping[str, Any]) -> list[Problem]:
-    """Return what no contract may be in those agents' tables that are right as such."""
+def _of_sound_parts(content: Mapping[str, Any], error: ValidationError) -> list[Problem]:
+    """Return what else is wrong with those parts of a file whose shape is right."""
     problems: list[Problem] = []
+    misshapen = {item["loc"][0] for item in error.errors(include_url=False) if item["loc"]}
+    for key, check in _CHECKS.items():
+        if key in content and key not in misshapen:
+            _tried((key,), partial(check, content[key]), problems)
     agents, unit = content.get("agents"), "usd" if content.get("unit") == "usd" else "tokens"
     for name, table in agents.items() if isinstance(agents, Mapping) else ():
         with suppress(ValidationError):

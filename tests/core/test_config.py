@@ -273,3 +273,12 @@ def test_missing_packages_say_what_to_install(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert "tbcontracts[cli]" in done.stdout
+
+
+def test_parts_whose_shape_is_right_are_looked_at_beside_others() -> None:
+    """A typo in one place hides no wrong value in another."""
+    with pytest.raises(ConfigurationError) as refused:
+        load({"warn_at": [1.5], "agents": {"a": {"prioriti": 2}, "b": {"min_reserve": 5_000}}})
+    said = str(refused.value)
+    assert "3 things are wrong" in said
+    assert all(part in said for part in ("warn_at must hold", "'priority'", "min_reserve of agent"))
