@@ -54,6 +54,8 @@ class Roster:
     """The agents, in the order in which the application has them."""
     unmatched: tuple[Unmatched, ...] = ()
     """The contracts that no agent is under."""
+    unheard: tuple[str, ...] = ()
+    """What budgets would not hear of, a sentence each with what helps."""
 
     @property
     def contracts(self) -> tuple[str, ...]:
@@ -86,7 +88,7 @@ class Roster:
                 f"{len(places)} agents are called {name!r} ({', '.join(places)}): "
                 "they are one on the books."
             )
-        return tuple(said)
+        return (*said, *self.unheard)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, ready for JSON."""
@@ -95,6 +97,7 @@ class Roster:
             "unmatched": [one._asdict() for one in self.unmatched],
             "without": list(self.without),
             "twins": {name: list(places) for name, places in self.twins.items()},
+            "unheard": list(self.unheard),
             "findings": list(self.findings),
         }
 

@@ -23,6 +23,7 @@ from tbcontracts_langchain import BudgetCallbackHandler
 from tbcontracts_langchain.attribution import ANNOTATION_KEY, RunTree, annotated_agent, path_of
 from tbcontracts_langgraph.inside import is_task, reached_from
 from tbcontracts_langgraph.rewiring import said_of
+from tbcontracts_langgraph.unheard import deaf_handlers, silent_streams
 
 Contracts = BudgetManager | str | os.PathLike[str] | Mapping[str, Any]
 
@@ -61,7 +62,8 @@ def agents_of(app: Any, contracts: Contracts | None = None) -> Roster:
     found = tuple(walk.graph(compiled, _Place()))
     named = dict.fromkeys(found)  # a graph that several tools know is one agent
     written = (one.agent_name for one in contracts_of(walk.manager))
-    return Roster(tuple(named), unmatched(written, named))
+    unheard = (*silent_streams(walk.models), *deaf_handlers(compiled))
+    return Roster(tuple(named), unmatched(written, named), unheard)
 
 
 class _Place(NamedTuple):
@@ -77,6 +79,8 @@ class _Walk:
 
     def __init__(self, manager: BudgetManager) -> None:
         self.manager = manager
+        self.models: list[tuple[str, BaseLanguageModel[Any]]] = []
+        """The models that were found, each with the place that reaches it."""
         self._handler = BudgetCallbackHandler(manager)
         self._tree = RunTree()
         self._open: set[int] = set()
@@ -107,6 +111,7 @@ class _Walk:
             yield from self.graph(bound, here)
             return
         reached = list(reached_from(bound))
+        self._note_models(reached, here)
         if not of_agent:
             asks = any(isinstance(one, BaseLanguageModel) for one in reached)
             calls_agents = any(isinstance(one, Pregel) for one in reached)
@@ -123,6 +128,7 @@ class _Walk:
         name = task.func.__name__
         here = self._enter(place, (*place.path, name), {}, node=name)
         reached = list(reached_from(task.func))
+        self._note_models(reached, here)
         asks = any(isinstance(one, BaseLanguageModel) for one in reached)
         yield self._found(name, here, asks_models=asks)
         for one in reached:
@@ -132,9 +138,14 @@ class _Walk:
     def _agent(self, node: Any, speaker: str, place: _Place) -> AgentFound:
         """Return a graph that is one agent, by the node that asks its model."""
         here = self._at(speaker, node, place)
+        self._note_models(list(reached_from(_unwrapped(node.bound))), here)
         own = here.metadata.get("lc_agent_name")
         name = own if isinstance(own, str) else (here.path[-2] if place.path else speaker)
         return self._found(name, here, where="/".join(place.path) or name)
+
+    def _note_models(self, reached: list[Any], place: _Place) -> None:
+        where = "/".join(place.path)
+        self.models += [(where, one) for one in reached if isinstance(one, BaseLanguageModel)]
 
     def _found(
         self, name: str, place: _Place, *, where: str | None = None, asks_models: bool = True
