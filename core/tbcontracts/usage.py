@@ -133,7 +133,8 @@ class Usage:
         if read is None:
             return cls.unknown(reported)
         if not read.input_known:
-            return cls.estimated(0, read.output_tokens, numbers_of(reported))
+            raw, model = numbers_of(reported), model_of(reported)
+            return cls.estimated(0, read.output_tokens, raw, model=model)
         return cls(
             model=model_of(reported),
             input_tokens=read.input_tokens,

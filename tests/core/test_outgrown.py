@@ -137,16 +137,20 @@ async def test_the_awaited_twins_do_the_same() -> None:
 
 
 def test_an_error_status_after_output_proves_nothing() -> None:
-    """A provider that breaks an answer off with an error status has billed what it sent."""
+    """A provider that breaks an answer off with an error status has billed what it sent.
+
+    A piece without text, as the first one of most streams, is the beginning of an answer too.
+    """
 
     class BrokenOffError(Exception):
         status_code = 500
 
-    for seen, consumed in (("", 0), ("word " * 10, 10)):
+    for pieces, consumed in (((), 0), (("",), 10), (("word " * 10,), 10)):
         manager = governed(1_000)
         call = manager.begin_call("a", SHAPE)
-        call.saw(seen)
+        for piece in pieces:
+            call.saw(piece)
         call.end(Ending(error=BrokenOffError()))
         account = manager.accounts()["a"]
-        assert (account.consumed > consumed, account.held) == (bool(seen), 0)
+        assert (account.consumed > consumed, account.held) == (bool(pieces), 0)
         assert account.consumed == account.unmeasured
