@@ -14,7 +14,7 @@ export OTEL_SDK_DISABLED := true
 .PHONY: help demo test test-lowest apps providers check bench bench-stores soak docs format clean
 
 help: ## Show what there is
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Run a LangGraph graph and a CrewAI crew under budgets, offline
 	@$(BIN)/python examples/demo.py $(ARGS)
