@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from tbcontracts import BudgetContract, BudgetManager
 from tbcontracts.config import AgentTable, BudgetFile, json_schema, load
+from tbcontracts.config_dollars import PriceOfModel
 from tbcontracts.contract import BudgetContract as Contract
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.settings import Settings
@@ -282,3 +284,12 @@ def test_parts_whose_shape_is_right_are_looked_at_beside_others() -> None:
     said = str(refused.value)
     assert "3 things are wrong" in said
     assert all(part in said for part in ("warn_at must hold", "'priority'", "min_reserve of agent"))
+
+
+def test_every_key_is_on_the_page_of_files() -> None:
+    """Whatever a contract file may hold, somebody who never reads the code finds it there."""
+    page = Path(__file__).parents[2] / "docs" / "content" / "files.md"
+    said = page.read_text(encoding="utf-8")
+    tables = (BudgetFile, AgentTable, PriceOfModel)
+    keys = {field.alias or name for table in tables for name, field in table.model_fields.items()}
+    assert [key for key in sorted(keys) if not re.search(rf"`{re.escape(key)}[`.]", said)] == []
