@@ -61,6 +61,11 @@ class JournalEntry(NamedTuple):
         """What the agent had left after this entry; negative is an overdraft."""
         return self.allocated - self.consumed - self.held
 
+    @property
+    def when(self) -> tuple[float, int]:
+        """Its place among the entries of its scope, also where new books begin at 1 again."""
+        return self.at, self.seq
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, ready for JSON."""
         entry = self._asdict()

@@ -55,13 +55,14 @@ class ThresholdPassed(NamedTuple):
 class _Watched:
     """What is known of an account, from the last entry that spoke of it."""
 
-    __slots__ = ("allocated", "consumed", "finished", "passed")
+    __slots__ = ("allocated", "consumed", "finished", "passed", "when")
 
     def __init__(self) -> None:
         self.allocated = 0
         self.consumed = 0
         self.passed = 0  # how many thresholds, of the lowest first
         self.finished = False
+        self.when: tuple[float, int] = (-math.inf, 0)
 
 
 class Thresholds:
@@ -105,17 +106,23 @@ class Thresholds:
         return remove
 
     def __call__(self, scope: str, entry: JournalEntry) -> None:
-        """Look at an entry: at its agent, and at those who gave to it."""
+        """Look at an entry: at its agent, and at those who gave to it.
+
+        An older entry that comes late, as from another thread, says nothing of what is now.
+        """
         if entry.agent is None:
             return
         for donor, amount in entry.moves:
             lender = self._watched.get((scope, donor)) if donor is not None else None
-            if donor is not None and lender is not None:
+            if donor is not None and lender is not None and entry.when > lender.when:
                 lender.allocated -= amount
                 self._look(scope, donor, lender)
         if not self._is_limited(scope, entry.agent):
             return
         account = self._account(scope, entry.agent)
+        if entry.when <= account.when:
+            return
+        account.when = entry.when
         account.allocated, account.consumed = entry.allocated, entry.consumed
         if entry.kind in ("finished", "topped_up", "contract_changed"):
             # A finished agent has what it used and no more, which is no news.

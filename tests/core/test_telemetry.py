@@ -23,6 +23,7 @@ from opentelemetry.trace import Tracer
 
 from tbcontracts import BudgetExceededError, BudgetManager, ConfidenceGateError, Usage
 from tbcontracts.errors import ConfigurationError
+from tbcontracts.events import JournalEntry
 from tbcontracts.sizing import CallShape
 from tbcontracts.telemetry import OpenTelemetry, names
 from tbcontracts.telemetry.otel import NAMES_MAX
@@ -150,6 +151,25 @@ def test_everything_is_measured(bench: Bench) -> None:
         for state in ("allocated", "consumed", "held", "remaining", "overdraft"):
             assert shown[name, state] == getattr(account, state), (name, state)
     assert books["donor"].overdraft > 0
+
+
+def test_the_gauge_is_what_the_books_said_last(bench: Bench) -> None:
+    """Threads on one scope may be heard in another order than the books have."""
+    entries: list[JournalEntry] = []
+    bench.manager.add_listener(lambda _scope, entry: entries.append(entry))
+    bench.manager.record_usage("donor", 100)
+    bench.manager.reserve("writer", 1_500).settle(1_200)
+    bench.manager.record_usage("donor", 50)
+    books = bench.numbers(names.BUDGET)
+    assert books["donor", "allocated"] == 500
+    late = bench.telemetry.listen_to(bench.manager)
+    for entry in reversed(entries):
+        late("default", entry)
+    assert {
+        (about[names.AGENT.name], state): amount
+        for about, states in late._accounts.seen()
+        for state, amount in states.items()
+    } == books
 
 
 def test_every_instrument_is_in_the_list(bench: Bench) -> None:

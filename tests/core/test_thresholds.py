@@ -14,7 +14,7 @@ import pytest
 
 from tbcontracts import BudgetExceededError, BudgetManager
 from tbcontracts.errors import ConfigurationError
-from tbcontracts.events import JournalEntry
+from tbcontracts.events import JournalEntry, Kind, Move
 from tbcontracts.sizing import CallShape
 from tbcontracts.thresholds import _ACCOUNTS_MAX, ThresholdPassed, Thresholds
 from tbcontracts.tokens import RequestSize
@@ -84,6 +84,31 @@ def test_it_is_told_again_after_a_clear_change_only() -> None:
     manager.reserve("writer", 1_300).void()  # 55 %, with what the donor lent
     manager.record_usage("writer", 900)
     assert heard(manager, told) == [("default", "writer", 0.8)]
+
+
+def test_an_entry_that_comes_late_changes_nothing() -> None:
+    """Threads on one scope may be heard in another order than the books have."""
+
+    def entry(seq: int, agent: str, allocated: int, consumed: int, *moves: Move) -> JournalEntry:
+        kind: Kind = "transferred" if moves else "charged"
+        return JournalEntry(seq, 1.0, kind, agent, 1, None, moves, allocated, consumed, 0, 0, {})
+
+    told: list[tuple[str, int, int]] = []
+    thresholds = Thresholds((0.5, 0.8), lambda scope, agent: True, "tokens")
+    thresholds.add(lambda passed: told.append((passed.agent, passed.consumed, passed.allocated)))
+    thresholds("s", entry(4, "donor", 60, 40))  # it gave 40 of 100 in the third
+    thresholds("s", entry(6, "taker", 140, 120))
+    assert told == [("donor", 40, 60), ("taker", 120, 140), ("taker", 120, 140)]
+    thresholds("s", entry(2, "donor", 100, 10))
+    thresholds("s", entry(3, "taker", 140, 0, Move("donor", 40)))
+    thresholds("s", entry(5, "taker", 140, 30))
+    thresholds("s", entry(7, "donor", 60, 41))
+    thresholds("s", entry(8, "taker", 140, 121))
+    assert len(told) == 3
+    anew = JournalEntry(1, 2.0, "charged", "donor", 1, None, (), 10, 1, 0, 0, {})
+    thresholds("s", anew)  # other books of this name: they begin at 1
+    thresholds("s", anew._replace(seq=2, consumed=6))
+    assert told[3:] == [("donor", 6, 10)]
 
 
 def test_an_agent_that_finished_is_no_news() -> None:

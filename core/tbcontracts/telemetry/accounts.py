@@ -20,6 +20,8 @@ class Seen(NamedTuple):
     states: Mapping[str, int]
     max_tokens: int | None
     """None for a name without a contract."""
+    when: tuple[float, int]
+    """Which entry of the scope that was."""
 
 
 class Accounts:
@@ -35,17 +37,23 @@ class Accounts:
     def note(
         self, scope: str, entry: JournalEntry, attributes: Mapping[str, Any], limit: int | None
     ) -> None:
-        """Note an account, and what its donors gave."""
+        """Note an account, and what its donors gave.
+
+        An older entry that comes late, as from another thread, says nothing of what is now.
+        """
         assert entry.agent is not None
         states = {"consumed": entry.consumed, "held": entry.held}
         if limit is not None:
             states |= {"allocated": entry.allocated, "remaining": entry.remaining}
             states["overdraft"] = max(0, -entry.remaining)
         with self._lock:
-            self._seen[scope, entry.agent] = Seen(attributes, states, limit)
-            self._seen.move_to_end((scope, entry.agent))
+            known = self._seen.get((scope, entry.agent))
+            if known is None or entry.when > known.when:
+                self._seen[scope, entry.agent] = Seen(attributes, states, limit, entry.when)
+                self._seen.move_to_end((scope, entry.agent))
             for donor, amount in entry.moves:
-                if donor is not None and (scope, donor) in self._seen:
+                lender = None if donor is None else self._seen.get((scope, donor))
+                if donor is not None and lender is not None and entry.when > lender.when:
                     self._gave(scope, donor, amount)
             while len(self._seen) > _ACCOUNTS_MAX:
                 self._seen.popitem(last=False)
