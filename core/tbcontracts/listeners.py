@@ -11,6 +11,7 @@ they have heard it; while nothing waits, it refers to nothing. It ends with the 
 from __future__ import annotations
 
 import atexit
+import inspect
 import logging
 import queue
 import threading
@@ -73,7 +74,7 @@ class Listeners:
         """Add a listener; returns a function that takes it away again.
 
         Raises:
-            TypeError: It cannot be called.
+            TypeError: It cannot be called, or would have to be awaited.
         """
         if not callable(listener):
             msg = (
@@ -81,6 +82,7 @@ class Listeners:
                 f"{type(listener).__name__}."
             )
             raise TypeError(msg)
+        check_plain(listener, "A listener")
         with self._lock:
             self._listeners = (*self._listeners, listener)
             self._at_call = _at_call(self._listeners)
@@ -120,6 +122,8 @@ class Listeners:
         """Wait until all that was told so far has been heard; return whether it was."""
         if self._thread is None:
             return True
+        if threading.current_thread() is self._thread:
+            return False  # a listener would wait for itself
         heard = threading.Event()
         self._waiting.put(heard)
         self._start()
@@ -142,6 +146,21 @@ class Listeners:
 
 _Waiting = tuple[Listeners, str, JournalEntry] | threading.Event | None
 """An entry and who is to hear it; a request to say that all before it was heard; the end."""
+
+
+def check_plain(function: Callable[..., object], what: str) -> None:
+    """Check that a function is run by calling it.
+
+    Raises:
+        TypeError: It has to be awaited, and nobody would.
+    """
+    called = getattr(function, "__call__", None)  # noqa: B004 - of an object with `async __call__`
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called):
+        msg = (
+            f"{what} is called on a thread without an event loop and cannot be async. What helps: "
+            "a plain function, which may use asyncio.run_coroutine_threadsafe(...)."
+        )
+        raise TypeError(msg)
 
 
 def _run(waiting: queue.SimpleQueue[_Waiting]) -> None:

@@ -98,6 +98,9 @@ class Reading(CallDoor):
 
         Returns:
             A function that takes the listener away again.
+
+        Raises:
+            TypeError: It cannot be called, or would have to be awaited.
         """
         return self._engine.add_listener(listener)
 
@@ -112,6 +115,7 @@ class Reading(CallDoor):
 
         Raises:
             ConfigurationError: This manager has no `warn_at`.
+            TypeError: It cannot be called, or would have to be awaited.
         """
         if self._engine.thresholds is None:
             msg = "This manager has no thresholds to tell of."
@@ -119,7 +123,10 @@ class Reading(CallDoor):
         return self._engine.thresholds.add(function)
 
     def flush_listeners(self, timeout_s: float | None = None) -> bool:
-        """Wait until the listeners heard all that happened so far; return whether they did."""
+        """Wait until the listeners heard all that happened so far; return whether they did.
+
+        A listener cannot wait for itself: there it returns False at once.
+        """
         return self._engine.listeners.flush(timeout_s)
 
     @property

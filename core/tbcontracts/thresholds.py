@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tbcontracts.events import JournalEntry
+from tbcontracts.listeners import check_plain
 
 MARGIN = 0.05
 """How far below a threshold an agent must come before passing it again is news."""
@@ -88,11 +89,12 @@ class Thresholds:
         """Have a function told, too; returns one that takes it away again.
 
         Raises:
-            TypeError: It cannot be called.
+            TypeError: It cannot be called, or would have to be awaited.
         """
         if not callable(function):
             msg = f"on_threshold takes a function, not {type(function).__name__}."
             raise TypeError(msg)
+        check_plain(function, "A function given to on_threshold")
         with self._lock:
             self._told = (*self._told, function)
 
@@ -165,7 +167,7 @@ def _tell_one(function: Callable[[ThresholdPassed], object], passed: ThresholdPa
     try:
         function(passed)
     except Exception:
-        _log.exception("What was to be told of a threshold failed.")
+        _log.exception("A function given to on_threshold failed: %s", passed)
 
 
 def _share(consumed: int, allocated: int) -> float:

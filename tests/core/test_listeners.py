@@ -101,6 +101,37 @@ def test_one_may_ask_and_charge_the_manager_itself() -> None:
     assert seen[-1] == 10_000_000 - 3
 
 
+def test_one_that_waits_for_itself_is_not_kept_waiting() -> None:
+    """It would hang for good, and the others with it."""
+    manager = manager_with()
+    waited: list[bool] = []
+    manager.add_listener(lambda _scope, _entry: waited.append(manager.flush_listeners(10)))
+    manager.record_usage("a", 1)
+    assert manager.flush_listeners(5)
+    assert waited
+    assert not any(waited)
+
+
+def test_one_that_must_be_awaited_is_refused() -> None:
+    """Nobody would await it, and it would never hear anything."""
+
+    async def awaited(*_: object) -> None:
+        """Stand for one that sends to somewhere."""
+
+    class Awaited:
+        async def __call__(self, *_: object) -> None:
+            """Stand for an object that does."""
+
+    manager = BudgetManager(warn_at=[0.8])
+    for one in (awaited, Awaited(), partial(awaited)):
+        with pytest.raises(TypeError, match=r"A listener .* cannot be async"):
+            manager.add_listener(one)
+        with pytest.raises(TypeError, match=r"on_threshold .* cannot be async"):
+            manager.on_threshold(one)
+    with pytest.raises(TypeError, match="cannot be async"):
+        BudgetManager(telemetry=awaited)
+
+
 def test_one_that_was_taken_away_hears_no_more() -> None:
     """Taking it away twice is no error."""
     heard: list[int] = []

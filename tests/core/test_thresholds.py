@@ -156,7 +156,7 @@ def test_one_that_fails_or_hangs_breaks_nothing(caplog: pytest.LogCaptureFixture
     manager.record_usage("writer", 100)
     go_on.set()
     assert heard(manager, told) == [("default", "writer", 0.5), ("asked", "writer", 400)]
-    assert "What was to be told of a threshold failed." in caplog.text
+    assert "A function given to on_threshold failed: Agent 'writer' has used" in caplog.text
     remove()
     remove()
     manager.record_usage("donor", 500)
