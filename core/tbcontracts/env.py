@@ -136,7 +136,9 @@ def _warn_of_unknown() -> None:
     names = [variable.name for variable in VARIABLES]
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name not in names:
-            near = nearest(name, names)
-            hint = f"Did you mean {near}?" if near else f"There are {', '.join(names)}."
+            # Without what all of them begin with, which would make any two names look alike.
+            ends = [known.removeprefix(PREFIX) for known in names]
+            near = nearest(name.removeprefix(PREFIX), ends)
+            hint = f"Did you mean {PREFIX}{near}?" if near else f"There are {', '.join(names)}."
             msg = f"{name} is no variable of tbcontracts. {hint}"
             warnings.warn(msg, UserWarning, stacklevel=5)

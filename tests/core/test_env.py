@@ -130,6 +130,16 @@ def test_a_misspelt_variable_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> No
         BudgetManager.from_config({})
 
 
+def test_a_variable_that_is_like_none_gets_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What all of them begin with makes no two of them alike."""
+    monkeypatch.setenv("TBCONTRACTS_UNIT", "usd")
+    with pytest.warns(UserWarning, match="TBCONTRACTS_UNIT is no variable") as warned:
+        BudgetManager.from_config(FILE)
+    said = str(warned[0].message)
+    assert "Did you mean" not in said
+    assert "TBCONTRACTS_ENFORCEMENT" in said
+
+
 @pytest.mark.parametrize("value", ["1", "TRUE", "on"])
 def test_an_emergency_switch_refuses_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str
