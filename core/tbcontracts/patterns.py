@@ -132,7 +132,11 @@ class Patterns:
     ) -> ContractPattern:
         if known == pattern and agents_max == self._agents_max[known.agent_name]:
             return known
-        msg = f"The pattern {known.agent_name!r} is registered already, as {known}, not {pattern}."
+        was = self._agents_max[known.agent_name]
+        msg = (
+            f"The pattern {known.agent_name!r} is registered already, as {known} with "
+            f"agents_max={was}, not {pattern} with agents_max={agents_max}."
+        )
         raise ContractConflictError(msg, remedy="What helps: the same terms in both places.")
 
     def match(self, name: str) -> ContractPattern | None:
@@ -165,7 +169,8 @@ class Patterns:
         return (
             f"The pattern {name!r} made {self._agents_max[name]:,} agents in scope {scope!r}: "
             "further names are treated as if no contract were there for them. Where names hold a "
-            "number or an id that never comes twice, give their calls one name."
+            "number or an id that never comes twice, give their calls one name; where that many "
+            "agents are meant, register_pattern takes agents_max=."
         )
 
     def is_seen(self, scope: str, name: str) -> bool:

@@ -91,6 +91,9 @@ class Registry:
         if contract is None:
             near = attribution.nearest(name, self.contracts)
             hint = f" Did you mean {near!r}?" if near else ""
+            pattern = self.patterns.match(name)
+            if pattern is not None:
+                hint = f" The pattern {pattern.agent_name!r} makes no more agents here."
             msg = f"No agent {name!r} is registered.{hint}"
             remedy = f"What helps: manager.register_agent({name!r}, max_tokens=...)."
             raise UnknownAgentError(msg, remedy=remedy)

@@ -139,6 +139,8 @@ def test_ties_and_conflicts_are_refused() -> None:
     manager.register_pattern("ab*", max_tokens=2)  # as long, but no name matches both
     with pytest.raises(ContractConflictError, match=r"pattern 're\*' is registered already"):
         manager.register_pattern("re*", max_tokens=2)
+    with pytest.raises(ContractConflictError, match=r"agents_max=1000, not .* agents_max=5\."):
+        manager.register_pattern("re*", max_tokens=1, agents_max=5)
     with pytest.raises(ValueError, match="agents_max"):
         manager.register_pattern("x*", agents_max=0)
     with pytest.raises(ValueError, match="priority"):
@@ -166,7 +168,7 @@ def test_a_runaway_of_names_falls_to_unattributed() -> None:
     ]
     assert accounts["worker_5"].consumed == 7
     assert call(manager, "worker_1").hold.tokens
-    with pytest.raises(UnknownAgentError, match="worker_9"):
+    with pytest.raises(UnknownAgentError, match=r"'worker_\*' makes no more agents here"):
         manager.reserve("worker_9", 1)
     assert allocated(manager.scope("another")) == {}
     call(manager.scope("another"), "worker_77")
