@@ -88,8 +88,15 @@ class Reading(CallDoor):
         self, statement: Statement, journal: tuple[JournalEntry, ...], file: TextIO | None
     ) -> None:
         out, asked = file or sys.stdout, self._engine.prices is not None
-        scope = self.scope_name
-        print_statement(statement, journal, scope, out, self.unposted, shows_cost=asked)
+        print_statement(
+            statement,
+            journal,
+            self.scope_name,
+            out,
+            self.unposted,
+            shows_cost=asked,
+            observes=self.settings.enforcement == "observe",
+        )
 
     def add_listener(self, listener: Listener) -> Callable[[], None]:
         """Have a function called with (scope, journal entry) for everything that happens.

@@ -24,6 +24,7 @@ def print_statement(
     unposted: Unposted,
     *,
     shows_cost: bool = False,
+    observes: bool = False,
 ) -> None:
     """Print a scope's books.
 
@@ -34,8 +35,11 @@ def print_statement(
         file: Where to.
         unposted: What this process could not post yet, in all its scopes.
         shows_cost: Whether somebody asked what budgets in tokens cost, known or not.
+        observes: Whether calls are only observed, and none is refused.
     """
-    lines = statement_lines(statement, tuple(journal), scope, shows_cost=shows_cost)
+    lines = statement_lines(
+        statement, tuple(journal), scope, shows_cost=shows_cost, observes=observes
+    )
     lines += _outage_lines(unposted, statement.unit)
     print("\n".join(lines), file=file)
 
@@ -46,6 +50,7 @@ def statement_lines(
     scope: str,
     *,
     shows_cost: bool = False,
+    observes: bool = False,
 ) -> list[str]:
     """Return a scope's books as lines of text."""
     closed = ", closed" if statement.closed else ""
@@ -63,9 +68,10 @@ def statement_lines(
         lines.append(_estimated(unmeasured, unit))
     lines += _cost_lines(accounts, unit, shows_cost=shows_cost)
     overdrafts = [account for account in accounts if account.overdraft]
+    then = "would be refused if this were not observe mode" if observes else "is refused"
     lines += [
         f"{printable(account.agent)} is overdrawn by {figure(account.overdraft, unit)}; its next "
-        "call is refused."
+        f"call {then}."
         for account in overdrafts
     ]
     return lines + _given(journal, unit) + _refused(journal, unit)
@@ -180,12 +186,12 @@ def _refused(journal: Sequence[JournalEntry], unit: str) -> list[str]:
         return []
     lines = ["", "What was refused:"]
     for entry in refused[-_LINES_MAX:]:
-        verb = "refused" if entry.kind == "denied" else "would have been refused"
+        verb = "was refused" if entry.kind == "denied" else "would have been refused"
         why = str(entry.facts.get("code", "")).replace("_", " ")
         available = figure(entry.facts.get("available", 0), unit)
         asked = f" of {figure(entry.amount, unit)}" if why != "unknown price" else ""
         lines.append(
-            f"  {printable(entry.agent or '')}: a call{asked} was {verb} ({why}; "
+            f"  {printable(entry.agent or '')}: a call{asked} {verb} ({why}; "
             f"{available} could be reached)"
         )
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
@@ -64,6 +65,23 @@ def test_observed_usage_is_not_raised() -> None:
     manager.record_usage("a", 5_000)
     assert manager.accounts()["a"].overdraft > 0
     assert manager.govern("a")(lambda: "ran")() == "ran"
+
+
+def test_the_report_says_that_calls_were_let_through() -> None:
+    """What would have been refused was not, and what is overdrawn stops nobody."""
+    printed = io.StringIO()
+    manager = BudgetManager(enforcement="observe")
+    manager.register_agent("a", max_tokens=100)
+    manager.reserve("a", 150).settle(150)
+    manager.print_report(printed)
+    lines = printed.getvalue().splitlines()
+    overdrawn = (
+        "a is overdrawn by 50; its next call would be refused if this were not observe mode."
+    )
+    assert overdrawn in lines
+    said = "  a: a call of 150 would have been refused (budget exceeded; 100 could be reached)"
+    assert said in lines
+    assert manager.reserve("a", 1).tokens == 1
 
 
 def test_mistakes_of_the_programmer_raise_in_observe_mode_too() -> None:
