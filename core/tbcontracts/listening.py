@@ -58,24 +58,24 @@ def log_entries(
     log = logger or logging.getLogger("tbcontracts.journal")
 
     def write(scope: str, entry: JournalEntry) -> None:
-        over = is_overdraft(manager, scope, entry)
+        limited = manager.contract_in(scope, entry.agent or "") is not None
+        over = limited and _posts_overdraft(entry)  # a name without limit has none
         level = chosen.get(OVERDRAFT if over else entry.kind, logging.DEBUG)
         if log.isEnabledFor(level):
             data = {"scope": scope, **entry.as_dict()}
             data["facts"] = {key: one for key, one in data["facts"].items() if key not in _PRIVATE}
-            text = _line(scope, entry, manager.settings.unit, over=over)
+            text = _line(scope, entry, manager.settings.unit, limited=limited)
             log.log(level, "%s", text, extra={"tbcontracts": data})
 
     return manager.add_listener(write)
 
 
-def is_overdraft(manager: BudgetManager, scope: str, entry: JournalEntry) -> bool:
-    """Return whether an entry posted usage that is not covered; a name without limit has none."""
-    posted = entry.kind in ("settled", "charged", "expired") and entry.remaining < 0
-    return posted and manager.contract_in(scope, entry.agent or "") is not None
+def _posts_overdraft(entry: JournalEntry) -> bool:
+    """Return whether an entry posted usage, and more is used than there is."""
+    return entry.kind in ("settled", "charged", "expired") and entry.remaining < 0
 
 
-def _line(scope: str, entry: JournalEntry, unit: str, *, over: bool) -> str:
+def _line(scope: str, entry: JournalEntry, unit: str, *, limited: bool) -> str:
     """Return an entry as a line."""
     facts: Mapping[str, Any] = entry.facts
     who = "the pool" if entry.agent is None else f"agent {entry.agent!r}"
@@ -85,7 +85,9 @@ def _line(scope: str, entry: JournalEntry, unit: str, *, over: bool) -> str:
     if entry.moves:
         given = sum(move.amount for move in entry.moves)
         parts.append(f"with {given:,} from {len(entry.moves)}")
-    if entry.agent is not None:
-        left = f"{-entry.remaining:,} overdrawn" if over else f"{entry.remaining:,} left"
-        parts.append(left)
+    if entry.agent is not None and not limited:
+        parts.append(f"{entry.consumed:,} used in all, without a contract")
+    elif entry.agent is not None:
+        left = entry.remaining
+        parts.append(f"{left:,} left" if left >= 0 else f"{-left:,} overdrawn")
     return f"{scope!r} {entry.seq}: {', '.join(parts)}"

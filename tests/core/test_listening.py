@@ -10,6 +10,8 @@ import pytest
 from tbcontracts import BudgetExceededError, BudgetManager, Usage
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.listening import log_entries
+from tbcontracts.sizing import CallShape
+from tbcontracts.tokens import RequestSize
 
 
 def busy(manager: BudgetManager) -> None:
@@ -51,6 +53,24 @@ def test_denials_and_overdrafts_are_warnings(caplog: pytest.LogCaptureFixture) -
         ),
         ("DEBUG", "'run' 7: topped_up 5 (tokens), the pool"),
     ]
+
+
+def test_what_is_left_is_said_plainly(caplog: pytest.LogCaptureFixture) -> None:
+    """A refusal of one that is overdrawn says so, too; a name without a contract has no rest."""
+    manager = BudgetManager()
+    log_entries(manager)
+    caplog.set_level(logging.DEBUG, "tbcontracts.journal")
+    manager.register_agent("writer", max_tokens=100)
+    with pytest.raises(BudgetExceededError):
+        manager.record_usage("writer", 120)
+    with pytest.raises(BudgetExceededError):
+        manager.reserve("writer", 10)
+    with pytest.warns(UserWarning, match="'nobody' has no contract"):
+        manager.begin_call("nobody", CallShape(RequestSize(1, 1))).hold.settle(50)
+    assert manager.flush_listeners(10)
+    ends = [text.partition(", agent ")[2] for _, text in lines(caplog)]
+    assert "'writer', because budget_exceeded, 20 overdrawn" in ends
+    assert ends[-1] == "'nobody', 50 used in all, without a contract"
 
 
 def test_levels_logger_and_end_are_the_callers(caplog: pytest.LogCaptureFixture) -> None:
