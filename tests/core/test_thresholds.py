@@ -7,6 +7,7 @@ import logging
 import math
 import threading
 import weakref
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tbcontracts import BudgetExceededError, BudgetManager
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.events import JournalEntry, Kind, Move
 from tbcontracts.sizing import CallShape
+from tbcontracts.stores import open_store
 from tbcontracts.thresholds import _ACCOUNTS_MAX, ThresholdPassed, Thresholds
 from tbcontracts.tokens import RequestSize
 
@@ -109,6 +111,28 @@ def test_an_entry_that_comes_late_changes_nothing() -> None:
     thresholds("s", anew)  # other books of this name: they begin at 1
     thresholds("s", anew._replace(seq=2, consumed=6))
     assert told[3:] == [("donor", 6, 10)]
+
+
+def test_threads_on_many_scopes_are_told_once(any_url: str) -> None:
+    """In every store: whatever order the answers to the threads come in."""
+    with closing(open_store(any_url)) as store:
+        manager, told = watched(store=store)
+        begin = threading.Barrier(8)
+
+        def work() -> None:
+            for scope in (manager.scope(f"run {number}") for number in range(12)):
+                begin.wait()
+                for _ in range(2):
+                    scope.record_usage("writer", 60)  # each one is more than the margin
+
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(heard(manager, told)) == sorted(
+            (f"run {number}", "writer", share) for number in range(12) for share in (0.8, 0.95)
+        )
 
 
 def test_an_agent_that_finished_is_no_news() -> None:
