@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -346,6 +347,26 @@ def test_too_many_names_are_one(bench: Bench) -> None:
     used = bench.numbers(names.USED)
     assert len(used) == NAMES_MAX - 2 + 1  # writer and donor were named before
     assert used["(other)", True] == 22
+
+
+def test_how_many_agents_the_gauge_shows_whole(bench: Bench) -> None:
+    """The SDK keeps 2,000 sets of attributes, which are five for each agent; the page says so."""
+    bench.manager.register_pattern("w_*", max_tokens=10)
+    for number in range(410):
+        bench.manager.record_usage(f"w_{number}", 1)
+    measured = bench.metrics()
+    states, used = (
+        Counter(point.attributes.get(names.AGENT.name) for point in points)
+        for points in (
+            measured["tbcontracts.budget.tokens"].data.data_points,
+            measured["tbcontracts.used.tokens"].data.data_points,
+        )
+    )
+    assert [of_one for of_one in states.values() if of_one == 5] == [5] * 400
+    assert states[None] == 1  # the rest
+    assert len(used) == 410
+    page = Path(__file__).parents[2] / "docs/content/telemetry.md"
+    assert "with more than 400 agents it is not whole" in page.read_text(encoding="utf-8")
 
 
 def test_proposed_names_are_behind_a_switch(bench: Bench) -> None:
