@@ -47,6 +47,10 @@ _BEHIND = (
     "Listeners are too slow: they lose entries, the first of scope %r. The books are not touched; "
     "manager.listener_entries_dropped counts. What helps: a listener that hands its work on."
 )
+_UNHEARD = (
+    "The process ends before listeners heard all: about %d entries were not told. The books of a "
+    "file or server have them. What helps: a faster listener, or manager.flush_listeners() before."
+)
 _log = logging.getLogger("tbcontracts")
 _all: weakref.WeakSet[Listeners] = weakref.WeakSet()
 _all_lock = threading.RLock()  # a finalizer may come back here on the same thread
@@ -112,6 +116,11 @@ class Listeners:
             self._waiting.put((self, scope, entry))
         if self._thread is None or not self._thread.is_alive():
             self._start()
+
+    @property
+    def waiting(self) -> int:
+        """About how many entries wait to be heard, without the one that is being heard."""
+        return self._waiting.qsize()
 
     def refused(self, refusal: BudgetExceededError) -> None:
         """Tell of a refusal where it is raised."""
@@ -209,4 +218,8 @@ def _flush_all() -> None:
     with _all_lock:
         living = list(_all)
     for listeners in living:
-        listeners.flush(max(0.0, until - time.monotonic()))
+        if listeners.flush(max(0.0, until - time.monotonic())):
+            continue
+        unheard = listeners.waiting - 1  # without the question whether all was heard
+        if unheard > 0:
+            _log.warning(_UNHEARD, unheard)

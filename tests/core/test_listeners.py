@@ -212,3 +212,21 @@ def test_what_waits_at_exit_is_heard() -> None:
     )
     told = [f"{scope} {kind}" for scope in "xy" for kind in ("opened", "held", "voided")]
     assert sorted(done.stdout.splitlines()) == sorted(told)
+
+
+def test_what_is_not_heard_at_exit_is_said() -> None:
+    """A listener that hangs holds the process up for a moment, and what it missed is counted."""
+    script = (
+        "import threading\n"
+        "from tbcontracts import BudgetManager\n"
+        "begun = threading.Event()\n"
+        "m = BudgetManager(telemetry=lambda *_: begun.set() or threading.Event().wait())\n"
+        "m.register_agent('a')\n"
+        "for _ in range(3):\n"
+        "    m.record_usage('a', 1)\n"
+        "begun.wait()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert "about 3 entries were not told" in done.stderr  # of four; the first one hangs
