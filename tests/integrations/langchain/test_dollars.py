@@ -90,6 +90,38 @@ def test_books_are_the_log_times_its_prices(server: FakeOpenAI, kind: str, respo
     assert manager.journal()[-1].facts["model"].startswith("gpt-4o-mini")
 
 
+@pytest.mark.parametrize("way", ["stream", "astream"])
+def test_a_stream_that_is_left_costs_its_input_and_what_arrived(way: str) -> None:
+    """An estimate, at the rates of the model that answered, and said to be one."""
+    with FakeOpenAI(lambda _: Answer(text="word " * 200)) as server:
+        manager, config = governed()
+        model: Any = chat(server, "dear", max_tokens=300, stream_usage=True)
+        seen: list[str] = []
+
+        def enough(chunk: Any) -> bool:
+            seen.append(chunk.content)
+            return sum(map(bool, seen)) == 5
+
+        async def leave() -> None:
+            stream = model.astream("hello", config)
+            async for chunk in stream:
+                if enough(chunk):
+                    break
+            await stream.aclose()
+
+        if way == "astream":
+            asyncio.run(leave())
+        else:
+            stream = model.stream("hello", config)
+            next(chunk for chunk in stream if enough(chunk))
+            stream.close()
+        account = manager.accounts()["a"]
+        sent = manager.count_text("hello") + 4
+        assert account.consumed == sent * 10 + manager.count_text("".join(seen)) * 40
+        assert account.consumed == account.unmeasured == account.cost_micro_usd
+        assert (account.held, account.unpriced_tokens) == (0, 0)
+
+
 def test_exactly_two_of_forty_parallel_calls_are_sent() -> None:
     """Each may cost $0.000750 on $0.0018: input and cap, all started before the first answer."""
     release = threading.Event()
