@@ -66,6 +66,8 @@ def _models(journal: Iterable[JournalEntry]) -> tuple[ModelCost, ...]:
         cost = entry.facts.get("cost_micro_usd")
         line = found.get(model) or ModelCost(model, 0, 0, 0, 0)
         tokens = sum(int(entry.facts.get(key, 0)) for key in ("input_tokens", "output_tokens"))
+        if model is None and cost == 0 and not tokens:
+            continue  # a part of a hold that grew: the call itself is another entry
         found[model] = ModelCost(
             model,
             line.calls + 1,

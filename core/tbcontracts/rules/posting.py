@@ -133,9 +133,7 @@ def usage_facts(usage: Usage | None, note: str) -> dict[str, Any]:
 
 
 def _what_was_used(usage: Usage) -> dict[str, Any]:
-    """Return tokens, model and cost; nothing for a part of a hold that grew, which has none."""
-    if not usage.total_tokens and usage.cost_micro_usd == 0:
-        return {}
+    """Return tokens, model and cost; all 0 for a part of a hold that grew."""
     facts: dict[str, Any] = {
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,

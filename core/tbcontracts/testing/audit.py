@@ -7,11 +7,12 @@ journal that it has nothing to say about adds up, and its numbers are the books'
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tbcontracts.books import Statement
 from tbcontracts.events import JournalEntry, Move
+from tbcontracts.testing.audit_usage import Charge, Used, differences
 
 
 @dataclass
@@ -28,6 +29,7 @@ class _Line:
     consumed: int = 0
     held: int = 0
     finished: bool = False
+    used: Used = field(default_factory=Used)
 
     @property
     def remaining(self) -> int:
@@ -47,12 +49,18 @@ class _Hold(NamedTuple):
     """What the journal has said of a hold that is not ended for good."""
 
     agent: str
+    size: int
+    """What it was granted; also once it holds nothing any more."""
     held: int
-    charged: int = 0
+    charge: Charge | None = None
     """What is charged for it by estimate, until the truth comes."""
     limit: float | None = None
     """When it is due; None once it has ended in some way."""
     borrows: bool = True
+
+    @property
+    def charged(self) -> int:
+        return 0 if self.charge is None else self.charge.amount
 
 
 class BrokenPromiseError(AssertionError):
@@ -124,6 +132,8 @@ class Audit:
             self._claim(said == kept, f"{name!r} is {said}, not {kept}")
             open_holds = sum(one.held for one in self._holds.values() if one.agent == name)
             self._claim(open_holds == line.held, f"{name!r} holds {line.held}, not {open_holds}")
+            for difference in differences(account, line.used, statement.unit):
+                self._claim(False, difference)
 
     def _claim(self, holds: bool, otherwise: str) -> None:
         if not holds:
@@ -163,55 +173,64 @@ class Audit:
         fits = line.consumed + line.held <= line.allocated
         self._claim(fits or line.tracked, "P2: a hold was granted that does not fit")
         limit = entry.at + entry.facts["ttl_s"]
-        self._holds[hold_id] = _Hold(line.name, entry.amount, limit=limit)
+        self._holds[hold_id] = _Hold(line.name, entry.amount, entry.amount, limit=limit)
 
     def _would_deny(self, entry: JournalEntry, line: _Line) -> None:
         self._nothing(entry, line)
         if entry.hold_id is not None:
-            self._holds[self._new_hold(entry)] = _Hold(line.name, 0, borrows=False)
+            self._holds[self._new_hold(entry)] = _Hold(line.name, 0, 0, borrows=False)
 
     def _nothing(self, entry: JournalEntry, line: _Line) -> None:
         """Hear of something that changes no number."""
-        del line
+        if entry.kind in ("denied", "would_deny"):
+            line.used.refused()
         self._claim(not entry.moves, "P6: a refusal moved something")
 
     _denied = _confidence = _closed = _nothing
 
     def _settled(self, entry: JournalEntry, line: _Line) -> None:
         hold = self._end(entry, line)
-        line.consumed += entry.amount - hold.charged
+        line.consumed += entry.amount
         if entry.facts.get("provisional"):
-            self._holds[str(entry.hold_id)] = hold._replace(
-                held=0, charged=entry.amount, limit=None
-            )
+            charge = line.used.estimated(entry)
+            self._holds[str(entry.hold_id)] = hold._replace(held=0, charge=charge, limit=None)
         else:
+            line.used.posted(entry)
             self._ended.add(str(entry.hold_id))
         self._claim(hold.borrows or not entry.moves, "a hold that was let through borrowed")
         self._cover(entry, line)
 
     def _voided(self, entry: JournalEntry, line: _Line) -> None:
         hold = self._end(entry, line)
-        line.consumed -= hold.charged
         self._ended.add(str(entry.hold_id))
         given_back = hold.held + hold.charged
         self._claim(entry.amount == given_back, f"{given_back} was to be given back")
 
     def _end(self, entry: JournalEntry, line: _Line) -> _Hold:
-        """Take a hold from the books; one that they forgot holds nothing."""
+        """Take a hold from the books, with what was charged for it by estimate.
+
+        Books forget holds that ended long ago: then an estimate stays, and the truth comes on top.
+        """
         self._claim(entry.hold_id not in self._ended, "P5: a hold was ended twice")
-        hold = self._holds.pop(str(entry.hold_id), None) or _Hold(line.name, 0)
+        hold = self._holds.pop(str(entry.hold_id), None) or _Hold(line.name, 0, 0)
         self._claim(hold.agent == line.name, f"the hold is {hold.agent!r}'s")
+        forgotten = not hold.held and hold.size and entry.facts.get("held") == 0
+        if forgotten:
+            return _Hold(line.name, 0, 0)
         line.held -= hold.held
+        line.consumed -= hold.charged
+        if hold.charge is not None:
+            line.used.take_back(hold.charge)
         return hold
 
     def _expired(self, entry: JournalEntry, line: _Line) -> None:
         hold = self._open_hold(entry)
         due = hold.limit is None or hold.limit <= entry.at
         self._claim(due, f"a hold ended before its limit {hold.limit}")
-        charged = entry.amount if entry.facts["charged"] else 0
+        charge = line.used.expired(entry)
         line.held -= hold.held
-        line.consumed += charged
-        self._holds[str(entry.hold_id)] = hold._replace(held=0, charged=charged, limit=None)
+        line.consumed += 0 if charge is None else charge.amount
+        self._holds[str(entry.hold_id)] = hold._replace(held=0, charge=charge, limit=None)
 
     def _extended(self, entry: JournalEntry, line: _Line) -> None:
         hold = self._open_hold(entry)
@@ -221,6 +240,7 @@ class Audit:
 
     def _charged(self, entry: JournalEntry, line: _Line) -> None:
         line.consumed += entry.amount
+        line.used.posted(entry)
         self._cover(entry, line)
 
     def _transferred(self, entry: JournalEntry, line: _Line) -> None:

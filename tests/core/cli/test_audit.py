@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 from tests.core.cli.conftest import Run
 
+from tbcontracts import BudgetContract, Usage
+from tbcontracts.books import RESOLVED_HOLDS_MAX, Statement
+from tbcontracts.commands import Charge, Command, Open, Reserve, Settle, Void
 from tbcontracts.stores import open_store
-from tbcontracts.testing.audit import BrokenPromiseError
+from tbcontracts.stores.memory import MemoryStore
+from tbcontracts.testing.audit import Audit, BrokenPromiseError
 from tbcontracts.testing.audit_tail import TailAudit
 
 
@@ -45,6 +49,10 @@ def test_books_are_proven(run: Run, books: str) -> None:
     }
 
 
+OTHER_TOKENS = (
+    "UPDATE journal SET facts_json = "
+    "json_set(facts_json, '$.input_tokens', 1, '$.output_tokens', 1)"
+)
 TAMPERED = [
     ("UPDATE journal SET amount = amount - 1 WHERE seq = 5", 5, None),
     ("DELETE FROM journal WHERE seq = 6", 7, "order"),
@@ -54,6 +62,18 @@ TAMPERED = [
     ("UPDATE account SET consumed = consumed - 10 WHERE agent = 'researcher'", None, None),
     ("UPDATE scope SET pool = pool + 1", None, None),
     ("UPDATE scope SET total = total + 1", None, None),
+    ("UPDATE account SET unmeasured = 1 WHERE agent = 'researcher'", None, "P5"),
+    ("UPDATE account SET denials = 0 WHERE denials > 0", None, None),
+    ("UPDATE account SET expired_holds = 1 WHERE agent = 'researcher'", None, "P5"),
+    *(
+        (f"UPDATE account SET buckets_json = json_set(buckets_json, '{place}', 123456)", None, "P5")
+        for place in ("$[0]", "$[1]", "$[2]", "$[3]", "$[4]", "$[5]", "$[6]")
+    ),
+    (
+        OTHER_TOKENS,
+        None,
+        "P5",
+    ),
     ("UPDATE journal SET kind = 'boom' WHERE seq = 4", 4, None),
     ("UPDATE journal SET facts_json = '{}' WHERE seq = 4", 4, None),
     ("UPDATE journal SET facts_json = 'x' WHERE seq = 4", None, None),
@@ -135,3 +155,88 @@ def test_refusals_that_moved_something(ledger: Path) -> None:
     tail = TailAudit(statement)
     with pytest.raises(BrokenPromiseError, match="P6: a refusal moved something"):
         tail.hear(refused._replace(moves=entries[0].moves))
+
+
+def heard(unit: str, *steps: tuple[Command, float]) -> tuple[Audit, Statement]:
+    """Carry out commands at their times, and return what was heard of it, with the books."""
+    now = [0.0]
+    store = MemoryStore(clock=lambda: now[0], journal_entries_max=100_000)
+    audit = Audit()
+    contract = BudgetContract("a", max_tokens=10**9, unit=unit)
+    for command, at in ((Open((contract,), unit), 0.0), *steps):
+        now[0] = at
+        for entry in store.apply("s", command).entries:
+            audit.hear(entry)
+    statement = store.read("s")
+    assert statement is not None
+    return audit, statement
+
+
+@pytest.mark.parametrize("unit", ["tokens", "usd"])
+def test_tokens_estimates_and_costs_are_proven_too(unit: str) -> None:
+    """Each number that the books keep of usage is one that the journal comes to."""
+    priced = Usage(
+        input_tokens=70,
+        output_tokens=20,
+        cached_input_tokens=30,
+        cache_write_tokens=5,
+        reasoning_tokens=7,
+        model="m",
+        cost_micro_usd=40,
+    )
+    unpriced = Usage(input_tokens=7, output_tokens=2, model="n")
+    audit, statement = heard(
+        unit,
+        (Reserve("a", 100, "priced"), 0.0),
+        (Settle("priced", "a", 90, priced), 0.0),
+        (Reserve("a", 100, "broken off"), 0.0),
+        (Settle("broken off", "a", 50, Usage.estimated(50), final=False), 0.0),
+        (Settle("broken off", "a", 9, unpriced), 0.0),
+        (Reserve("a", 100, "left"), 0.0),
+        (Settle("left", "a", 60, Usage.estimated(60, cost_micro_usd=8), final=False), 0.0),
+        (Reserve("a", 100, "no answer"), 0.0),
+        (Settle("no answer", "a", 60, Usage.estimated(60), final=False), 0.0),
+        (Void("no answer"), 0.0),
+        (Reserve("a", 30, "vanished", ttl_s=5.0, enforcement="strict"), 0.0),
+        (Reserve("a", 31, "forgotten", ttl_s=5.0), 0.0),
+        (Charge("a", 11), 9.0),
+        (Charge("a", 12, Usage.estimated(8, 4)), 9.0),
+        (Reserve("a", 10**10, "too much"), 9.0),
+        (Reserve("a", 10**10, "again"), 9.0),
+    )
+    audit.compare(statement)
+    (account,) = statement.accounts
+    assert (account.unmeasured, account.denials, account.expired_holds) == (60 + 30 + 12, 2, 2)
+    for number in (
+        *("input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens"),
+        *("reasoning_tokens", "unmeasured", "cost_micro_usd", "unpriced_tokens", "expired_holds"),
+    ):
+        assert getattr(account, number) > 0, number
+        other = account._replace(**{number: getattr(account, number) + 1})
+        with pytest.raises(BrokenPromiseError, match=f"P5: {number} of 'a' is "):
+            audit.compare(statement._replace(accounts=(other,)))
+    with pytest.raises(BrokenPromiseError, match="was refused more often than 0 times"):
+        audit.compare(statement._replace(accounts=(account._replace(denials=0),)))
+
+
+def test_a_truth_that_comes_when_its_hold_is_forgotten_is_no_false_alarm() -> None:
+    """Books keep 10,000 ended holds: an older estimate stays, and the truth comes on top of it."""
+    others = [
+        step
+        for number in range(RESOLVED_HOLDS_MAX + 1)
+        for step in (
+            (Reserve("a", 1, f"h{number}"), 20.0),
+            (Settle(f"h{number}", "a", 1, Usage(input_tokens=1)), 20.0),
+        )
+    ]
+    audit, statement = heard(
+        "tokens",
+        (Reserve("a", 100, "vanished", ttl_s=5.0, enforcement="strict"), 0.0),
+        (Reserve("a", 100, "broken off"), 0.0),
+        (Settle("broken off", "a", 7, final=False), 0.0),
+        *others,
+        (Settle("vanished", "a", 50, Usage(input_tokens=50)), 20.0),
+        (Settle("broken off", "a", 9, Usage(input_tokens=9)), 20.0),
+    )
+    audit.compare(statement)
+    assert statement.accounts[0].consumed == 100 + 7 + RESOLVED_HOLDS_MAX + 1 + 50 + 9

@@ -48,6 +48,14 @@ def test_costs_are_added_up_by_model() -> None:
     assert (found.known, found.cost_micro_usd, found.unpriced_tokens) == (True, 500, 70)
 
 
+def test_a_hold_that_grew_is_one_call() -> None:
+    """Its parts have entries of their own, at no cost; the call itself is the last one."""
+    part = {"input_tokens": 0, "output_tokens": 0, "cost_micro_usd": 0}
+    whole = {"model": "a", "input_tokens": 100, "output_tokens": 20, "cost_micro_usd": 300}
+    found = costs_of([account("writer", 300, 0)], journal(part, part, whole))
+    assert found.models == (ModelCost("a", 1, 120, 300, 0),)
+
+
 def test_a_known_price_of_nothing_is_known() -> None:
     """A free model costs nothing, and that is not the same as unknown."""
     free = {"model": "free", "input_tokens": 5, "output_tokens": 5, "cost_micro_usd": 0}

@@ -196,7 +196,7 @@ def test_facts_name_the_model_and_the_cost(store: Store) -> None:
         {"held": 50, **tokens, "output_tokens": 0, "model": "m", "unpriced": True},
         {"input_tokens": 1, "output_tokens": 0, "unpriced": True},
         {},
-        {"held": 50},
+        {"held": 50, "input_tokens": 0, "output_tokens": 0, "cost_micro_usd": 0},
     ]
     (account,) = read_books(store, "s").accounts
     assert (account.cost_micro_usd, account.unpriced_tokens) == (9 + 50 + 5 + 5 + 4, 4)
