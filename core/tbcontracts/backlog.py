@@ -22,13 +22,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from tbcontracts.commands import Charge, Confidence, Done, Posted, Reply, Settle, Void
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import StoreError
+from tbcontracts.kept import Kept, Postable
 from tbcontracts.money import said as amount_said
 
 if TYPE_CHECKING:
     from tbcontracts.outbox import Outbox
-
-Postable = Settle | Void | Charge | Confidence
-"""What must reach the books, whenever that is."""
 
 KEPT_MOST = 100_000
 """How many commands are kept at most."""
@@ -39,18 +37,6 @@ _SCOPES_FAILED_MOST = 3
 _EXIT_WAIT_S = 5.0
 _log = logging.getLogger("tbcontracts")
 _backlogs: weakref.WeakSet[Backlog] = weakref.WeakSet()
-
-
-class Kept(NamedTuple):
-    """A command on its way to the books."""
-
-    number: int
-    scope: str
-    command: Postable
-    contract: BudgetContract | None
-    """The agent's, for books that do not know it yet."""
-    since: float
-    """When it was noted, in seconds since the epoch."""
 
 
 class Unposted(NamedTuple):

@@ -18,8 +18,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from tbcontracts.backlog import Kept
 from tbcontracts.errors import ConfigurationError
+from tbcontracts.kept import Kept
 from tbcontracts.stores import codec
 
 VERSION = 1

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tbcontracts.backlog import Backlog, Kept, Postable
+from tbcontracts.backlog import Backlog
 from tbcontracts.commands import (
     Charge,
     Command,
@@ -26,6 +26,7 @@ from tbcontracts.commands import (
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import ContractConflictError, StoreError, UnknownAgentError
 from tbcontracts.ids import new_id
+from tbcontracts.kept import Kept, Postable
 from tbcontracts.outages import Outages
 from tbcontracts.settings import Settings
 from tbcontracts.stores.base import Applied, Store

@@ -19,10 +19,11 @@ from tbcontracts import (
     StoreError,
     Usage,
 )
-from tbcontracts.backlog import KEPT_MOST, PAUSE_MOST_S, Backlog, Kept
+from tbcontracts.backlog import KEPT_MOST, PAUSE_MOST_S, Backlog
 from tbcontracts.clamping import aoutput_cap, output_cap
 from tbcontracts.commands import Charge, Posted, Settle
 from tbcontracts.errors import ConfigurationError, HoldResolvedError
+from tbcontracts.kept import Kept
 from tbcontracts.settings import Settings
 from tbcontracts.sizing import CallShape
 from tbcontracts.testing.unreliable_store import UnreliableStore

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 
 from tbcontracts import BudgetManager, StoreError, Usage
-from tbcontracts.backlog import Backlog, Kept, Postable
+from tbcontracts.backlog import Backlog
 from tbcontracts.commands import Charge, Confidence, Posted, Settle, Void
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import ConfigurationError
+from tbcontracts.kept import Kept, Postable
 from tbcontracts.outbox import Outbox
 from tbcontracts.testing.unreliable_store import UnreliableStore
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tbcontracts.telemetry import names
 from tbcontracts.telemetry.accounts import Accounts, Estimates
@@ -24,25 +24,11 @@ if TYPE_CHECKING:
         Observation,
     )
 
-    from tbcontracts.contract import BudgetContract
     from tbcontracts.errors import BudgetExceededError
     from tbcontracts.events import JournalEntry
-    from tbcontracts.settings import Settings
+    from tbcontracts.telemetry.listened import Listened
 
 NAMES_MAX = 1_000
-
-
-class Listened(Protocol):
-    """A manager, as telemetry needs it."""
-
-    @property
-    def settings(self) -> Settings:
-        """How it behaves."""
-        ...
-
-    def contract_in(self, scope: str, name: str) -> BudgetContract | None:
-        """Return the contract that limits a name in a scope."""
-        ...
 
 
 class OpenTelemetry:

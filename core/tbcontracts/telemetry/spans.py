@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tbcontracts.errors import BudgetExceededError
     from tbcontracts.events import JournalEntry
-    from tbcontracts.telemetry.otel import Listened
+    from tbcontracts.telemetry.listened import Listened
 
 _TOLD = frozenset(names.SPAN_EVENTS) - {"transferred", "overdraft", "denied"}
 """Kinds of entries that are events as they are; the others follow from what stands in entries."""
