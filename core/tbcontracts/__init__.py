@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tbcontracts.hold import Hold
     from tbcontracts.hold_async import AsyncHold
     from tbcontracts.manager import BudgetManager
-    from tbcontracts.stores.base import open_store
+    from tbcontracts.stores.opening import open_store
     from tbcontracts.usage import Usage
 
     __version__: str
@@ -67,7 +67,7 @@ _HOMES = {
     "TBCError": "errors",
     "UnknownAgentError": "errors",
     "Usage": "usage",
-    "open_store": "stores.base",
+    "open_store": "stores.opening",
 }
 
 if not TYPE_CHECKING:  # so that type checkers still find a name that is not there

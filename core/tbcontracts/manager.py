@@ -25,7 +25,8 @@ from tbcontracts.manager_async import AsyncMethods
 from tbcontracts.posting import open_outbox
 from tbcontracts.settings import Settings, check_scope, open_prices
 from tbcontracts.sizing import BEYOND, OUTGROWN, CallShape, Unbounded
-from tbcontracts.stores.base import Clock, Store, is_store, open_store
+from tbcontracts.stores.base import Clock, Store, is_store
+from tbcontracts.stores.opening import open_store
 from tbcontracts.usage import Count, Usage
 
 if TYPE_CHECKING:

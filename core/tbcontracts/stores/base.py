@@ -1,4 +1,4 @@
-"""What a store is, and how one is found by its URL."""
+"""What a store is."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from tbcontracts.books import Statement
 from tbcontracts.commands import Command, Reply
-from tbcontracts.errors import ConfigurationError, StoreError
+from tbcontracts.errors import StoreError
 from tbcontracts.events import JournalEntry
-from tbcontracts.stores.urls import has_odd_port, masked, without_password
 
 Clock = Callable[[], float]
 """Returns seconds since the epoch."""
-
-_LAST_SECOND = 253_402_300_800  # the end of the year 9999, the last that scopes can name
-ENTRY_POINT_GROUP = "tbcontracts.stores"
 
 
 class Applied(NamedTuple):
@@ -142,99 +138,3 @@ def only_read(place: str) -> StoreError:
     """Return the error for a command that is given to a store which was opened for reading."""
     msg = f"The ledger {place} was opened for reading only."
     return StoreError(msg, remedy="What helps: the store opened without read_only or mode=ro.")
-
-
-def open_store(url: str, *, clock: Clock | None = None, read_only: bool = False) -> Store:
-    """Open a store by its URL.
-
-    Args:
-        url: "memory://" for books that live as long as the store object, "sqlite:///budget.db" for
-            a file that the processes of a host share, "redis://host:6379" or
-            "postgresql://host/database" for a server that many hosts share. "rediss://" is Redis
-            by TLS, "unix://" by a socket, "valkey://" is Valkey. Other packages add schemes with an
-            entry point in the group "tbcontracts.stores": a callable that takes the URL and the
-            keyword `clock`.
-        clock: Returns seconds since the epoch; for tests. A store of many hosts may have its own.
-        read_only: To look at books: commands are refused, and no file, table or key is made. (What
-            the store of another package makes when it is opened is its own business.)
-
-    Raises:
-        ConfigurationError: No installed store knows the URL's scheme, or `clock` is no function
-            that returns seconds; it is asked once.
-    """
-    if not isinstance(url, str):
-        msg = f"A store URL must be text, not {type(url).__name__}."
-        raise ConfigurationError(msg, remedy='What helps: store="memory://".')
-    if clock is not None:
-        _check_clock(clock)
-    from urllib.parse import urlsplit  # slow to import
-
-    try:
-        scheme = urlsplit(url).scheme
-    except ValueError as error:  # brackets that are not closed, and the like
-        msg = f"{masked(url)!r} is no URL: {without_password(str(error), url)}."
-        raise ConfigurationError(msg, remedy='What helps: "sqlite:///budget.db".') from None
-    if has_odd_port(url):
-        msg = f"{masked(url)!r} has a port that is no number, or a password that reads like one."
-        helps = "What helps: in a password %2F for a slash, %3F for ?, %23 for #, %40 for @."
-        raise ConfigurationError(msg, remedy=helps)
-    if scheme == "sqlite":
-        from tbcontracts.stores.sqlite import SqliteStore
-
-        return SqliteStore.from_url(url, clock=clock, read_only=read_only)
-    if scheme in ("postgresql", "postgres"):
-        from tbcontracts.stores.postgres import PostgresStore
-
-        return PostgresStore.from_url(url, clock=clock, read_only=read_only)
-    if scheme in ("redis", "rediss", "unix", "valkey", "valkeys"):
-        from tbcontracts.stores.redis import RedisStore
-
-        return RedisStore.from_url(url, clock=clock, read_only=read_only)
-    store = _memory_or_installed(scheme)(url, clock=clock)
-    if not read_only:
-        return store
-    from tbcontracts.stores.read_only import ReadOnlyStore
-
-    return ReadOnlyStore(store, masked(url))
-
-
-def _memory_or_installed(scheme: str) -> Callable[..., Store]:
-    """Return what opens the memory store, or one that another package has installed.
-
-    Raises:
-        ConfigurationError: None is installed for this scheme.
-    """
-    if scheme == "memory":
-        from tbcontracts.stores.memory import MemoryStore
-
-        return lambda _, clock: MemoryStore(clock=clock)
-    # Imported here: looking at installed packages is slow, and the memory store needs none.
-    from importlib.metadata import entry_points
-
-    found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-    if scheme not in found:
-        known = ", ".join(sorted({"memory", "postgresql", "redis", "sqlite", *found}))
-        shown = scheme or "(no scheme)"
-        msg = f"No store is installed for the URL scheme {shown!r}; known: {known}."
-        raise ConfigurationError(msg, remedy='What helps: store="memory://".')
-    factory: Callable[..., Store] = found[scheme].load()
-    return factory
-
-
-def _check_clock(clock: object) -> None:
-    """Ask a clock once, so that a wrong one is told where it was given and not by the first hold.
-
-    Raises:
-        ConfigurationError: It is no function that returns seconds.
-    """
-    remedy = "What helps: clock=time.time."
-    if not callable(clock):
-        msg = f"clock must be a function that returns seconds, not {type(clock).__name__}."
-        raise ConfigurationError(msg, remedy=remedy)
-    now = clock()
-    if isinstance(now, bool) or not isinstance(now, (int, float)):
-        msg = f"clock must return seconds since the epoch, and it returned {type(now).__name__}."
-        raise ConfigurationError(msg, remedy=remedy)
-    if not abs(now) < _LAST_SECOND:
-        msg = "clock must return seconds since the epoch, and it returned no time that there is."
-        raise ConfigurationError(msg, remedy=remedy)
