@@ -9,6 +9,7 @@ import click
 
 from tbcontracts.books import AccountView
 from tbcontracts.checks import AMOUNT_MAX, check_amount, check_key, printable
+from tbcontracts.cli.numbers import score_or_none
 from tbcontracts.cli.output import json_option, say, say_json, table
 from tbcontracts.cli.reading import as_url, books_of, open_books, pick_agent, pick_scope
 from tbcontracts.commands import ChangeContract, Command, Reply, TopUp
@@ -19,6 +20,8 @@ from tbcontracts.stores import Store
 from tbcontracts.stores.urls import masked
 
 _ATTEMPTS = 5
+_PRIORITY = click.IntRange(1, PRIORITY_MAX)
+_TOKENS = click.IntRange(0, AMOUNT_MAX)
 
 
 @click.command("top-up", short_help="Add budget to an agent or the pool.")
@@ -26,7 +29,7 @@ _ATTEMPTS = 5
 @click.argument("scope", metavar="SCOPE")
 @click.argument("what", metavar="[AGENT] AMOUNT", nargs=-1, required=True)
 @click.option("--pool", is_flag=True, help="Add to the pool, which all agents may use.")
-@click.option("--key", help="The same key again adds nothing again.")
+@click.option("--key", metavar="KEY", help="The same key again adds nothing again.")
 @json_option
 def top_up(
     url: str, scope: str, what: tuple[str, ...], pool: bool, key: str | None, as_json: bool
@@ -80,29 +83,25 @@ def contract() -> None:
     """Change contracts on the books."""
 
 
-def _threshold(_: click.Context, __: click.Parameter, value: str | None) -> Any:
-    """Read a score, or the word that takes the gate away."""
-    if value is None or value == "none":
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        msg = f"{value!r} is no number between 0 and 1, and not 'none'."
-        raise click.BadParameter(msg) from None
-
-
 @contract.command("set")
 @click.argument("url", metavar="STORE")
 @click.argument("scope", metavar="SCOPE")
 @click.argument("agent", metavar="AGENT")
-@click.option("--priority", type=click.IntRange(1, PRIORITY_MAX), help="Higher: more important.")
-@click.option("--max-tokens", type=click.IntRange(0, AMOUNT_MAX), help="Its whole budget.")
+@click.option(
+    "--priority", type=click.IntRange(1, PRIORITY_MAX), metavar="N", help="Higher: more important."
+)
+@click.option("--max-tokens", metavar="TOKENS", type=_TOKENS, help="Its whole budget.")
 @click.option("--max-usd", metavar="DOLLARS", help="Its whole budget, on books in dollars.")
-@click.option("--min-reserve", type=click.IntRange(0, AMOUNT_MAX), help="What it never lends.")
+@click.option(
+    "--min-reserve",
+    type=click.IntRange(0, AMOUNT_MAX),
+    metavar="TOKENS",
+    help="What it never lends.",
+)
 @click.option("--min-reserve-usd", metavar="DOLLARS", help="What it never lends, in dollars.")
 @click.option(
     "--confidence-threshold",
-    callback=_threshold,
+    callback=score_or_none,
     metavar="SCORE",
     help="At or above it the next call is refused; 'none' for no gate.",
 )

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Run scripted agents under contracts.")
 @click.option("--store", "url", metavar="URL", help="Leave the books there, to be looked at.")
-@click.option("--scope", default="demo", show_default=True, help="What the books are called.")
+@click.option(
+    "--scope", metavar="SCOPE", default="demo", show_default=True, help="What the books are called."
+)
 @json_option
 def demo(url: str | None, scope: str, as_json: bool) -> None:
     """Run three scripted agents under contracts: no network, no model, always the same.

@@ -21,7 +21,12 @@ _SCREEN = "-"
 @store_argument
 @scope_argument
 @click.option(
-    "-o", "--output", default="report.html", show_default=True, help="The file; - for the screen."
+    "-o",
+    "--output",
+    metavar="FILE",
+    default="report.html",
+    show_default=True,
+    help="The file; - for the screen.",
 )
 @click.option("--replace", is_flag=True, help="Replace a file that is no report.")
 @json_option

@@ -12,7 +12,11 @@ from tbcontracts.cli.output import json_option, say
 
 @click.command(short_help="Print the JSON Schema of contract files.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Write it to this file instead."
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write it to this file instead.",
 )
 @json_option
 def schema(output: Path | None, as_json: bool) -> None:  # noqa: ARG001 - it is JSON anyhow

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tbcontracts.books import Statement
-from tbcontracts.checks import check_score
+from tbcontracts.cli.numbers import Seconds, shares
 from tbcontracts.cli.output import json_option, say
 from tbcontracts.cli.reading import (
     books_of,
@@ -28,32 +28,23 @@ if TYPE_CHECKING:
 _sleep = time.sleep
 
 
-def _shares(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
-    """Read `0.8,0.95`."""
-    del ctx
-    try:
-        return tuple(check_score(float(part), "a share") for part in value.split(",") if part)
-    except ValueError as error:
-        msg = f"{value!r} is no list of shares such as 0.8,0.95: {error}"
-        raise click.BadParameter(msg, param=parameter) from None
-
-
 @click.command(short_help="Watch a scope while it moves.")
 @store_argument
 @scope_argument
 @click.option(
     "--warn-at",
     default="",
-    callback=_shares,
+    callback=shares,
     metavar="SHARES",
     help="Warn once when an agent has consumed this share of its budget: 0.8,0.95.",
 )
 @click.option(
     "--every",
     "every_s",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(),
     default=1.0,
     show_default=True,
+    metavar="SECONDS",
     help="Seconds between two looks.",
 )
 @click.option("--once", is_flag=True, help="Show the books once, and end.")
