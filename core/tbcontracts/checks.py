@@ -6,7 +6,10 @@ import math
 import operator
 import unicodedata
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Exact as a double with room for sums, and so in every store (Lua numbers are doubles).
 AMOUNT_MAX = 2**40
@@ -151,6 +154,12 @@ def check_key(value: Any) -> str | None:
         ValueError: It is empty, longer than 200 UTF-8 bytes, or has control characters.
     """
     return None if value is None else check_name(value, "key")
+
+
+def without_folder(path: Path) -> str | None:
+    """Say that a file cannot be made for want of a folder; None where the folder is there."""
+    folder = path.absolute().parent
+    return None if folder.is_dir() else f"There is no folder {str(folder)!r} for {path.name!r}."
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -58,6 +58,9 @@ def as_url(url: str) -> str:
         raise ConfigurationError(msg, remedy='What helps: store="sqlite:///budget.db" there.')
     if "://" in url:
         return url
+    if url and Path(url).is_dir():
+        msg = f"{url!r} is a folder, and no store."
+        raise ConfigurationError(msg, remedy=f"What helps: a file in it, {Path(url, 'budget.db')}.")
     if not Path(url).is_file():
         msg = f"{url!r} is no store: neither a URL nor a file that is there."
         helps = "What helps: sqlite:///budget.db, redis://host:6379, postgresql://host/database."

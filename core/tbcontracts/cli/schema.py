@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+from tbcontracts.checks import without_folder
 from tbcontracts.cli.output import json_option, say
+from tbcontracts.errors import ConfigurationError
 
 
 @click.command(short_help="Print the JSON Schema of contract files.")
@@ -15,7 +17,7 @@ from tbcontracts.cli.output import json_option, say
     "-o",
     "--output",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
     help="Write it to this file instead.",
 )
 @json_option
@@ -30,6 +32,8 @@ def schema(output: Path | None, as_json: bool) -> None:  # noqa: ARG001 - it is 
     if output is None:
         say(text)
         return
+    if missing := without_folder(output):
+        raise ConfigurationError(missing, remedy="What helps: make it, or another path.")
     output.write_text(f"{text}\n", encoding="utf-8")
     say(f"The schema is in {output}. It is named by a file's first line:")
     say(f"  TOML  #:schema {output}")

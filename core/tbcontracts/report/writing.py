@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from tbcontracts.books import Statement
+from tbcontracts.checks import without_folder
 from tbcontracts.errors import ConfigurationError, StoreError
 from tbcontracts.events import JournalEntry
 from tbcontracts.manager import BudgetManager
@@ -38,8 +40,10 @@ def write_report(
         The path of the file.
 
     Raises:
-        ConfigurationError: No scope was named, or a file that is no report would be lost.
+        ConfigurationError: No scope was named, a file that is no report would be lost, or there is
+            no such folder.
         StoreError: There is no such scope, or the store does not answer.
+        OSError: The file cannot be written.
 
     Example:
         `write_report(manager, "report.html")`
@@ -108,6 +112,11 @@ def _there(statement: Statement | None, scope: str) -> Statement:
 def _checked(path: str | os.PathLike[str], *, replace: bool) -> Path:
     """Return where to write, unless something else would be lost there."""
     target = Path(path)
+    if target.is_dir():
+        msg = f"{str(target)!r} is a folder, and a report is a file."
+        raise ConfigurationError(msg, remedy=f"What helps: {str(target / 'report.html')!r}.")
+    if missing := without_folder(target):
+        raise ConfigurationError(missing, remedy="What helps: make it, or another path.")
     if replace or not target.exists():
         return target
     if target.is_file():
@@ -122,14 +131,24 @@ def put_page(text: str, path: str | os.PathLike[str], *, replace: bool = False) 
     """Write a page as a file that others only ever see whole; see `write_report`.
 
     Raises:
-        ConfigurationError: A file that is no report would be lost.
+        ConfigurationError: A file that is no report would be lost, or there is no such folder.
+        OSError: The file cannot be written.
     """
     target = _checked(path, replace=replace)
     beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         beside.write_text(text, encoding="utf-8")
         beside.replace(target)
+    except OSError as error:  # in the name that was given, not in that of the file beside it
+        _drop(beside)
+        raise OSError(error.errno, error.strerror, str(target)) from error
     except BaseException:
-        beside.unlink(missing_ok=True)
+        _drop(beside)
         raise
     return target
+
+
+def _drop(beside: Path) -> None:
+    """Leave nothing half written behind."""
+    with suppress(OSError):
+        beside.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from tbcontracts.checks import nearest
+from tbcontracts.checks import nearest, without_folder
 from tbcontracts.errors import ConfigurationError, StoreError
 from tbcontracts.stores.base import About
 from tbcontracts.stores.sql import days_in
@@ -88,7 +88,7 @@ class Ledger:
         with ExitStack() as opened:
             self._look_before_touching()
             if not options.read_only:
-                self._turn = opened.enter_context(Path(f"{options.path}-turn").open("ab"))
+                self._turn = opened.enter_context(_turns_of(options.path))
                 self._writer = opened.enter_context(closing(self._connect("rwc")))
                 self._share(self._writer)
                 with self.writing() as db:
@@ -112,6 +112,12 @@ class Ledger:
                     raise StoreError(msg, remedy="What helps: tbc store init, or its first use.")
         elif self._options.read_only:
             raise _missing(path)
+        elif path.is_dir():
+            msg = f"{path} is a folder, and no ledger."
+            raise StoreError(msg, remedy=f"What helps: a file in it, {path / 'budget.db'}.")
+        elif missing := without_folder(path):
+            helps = "What helps: make it, or another path (sqlite:////var/a.db is an absolute one)."
+            raise StoreError(missing, remedy=helps)
 
     def _see_that_it_is_the_same(self) -> None:
         """Refuse to go on with a file that nobody else will find: what is written there is lost.
@@ -180,6 +186,16 @@ class Ledger:
         """Let go of the file."""
         with self._reading:
             self._open.close()
+
+
+def _turns_of(path: Path) -> IO[bytes]:
+    """Open the file by which processes take turns; what goes wrong there is said of the ledger."""
+    try:
+        return Path(f"{path}-turn").open("ab")
+    except OSError as error:
+        msg = f"The ledger {path} needs a file beside it that cannot be written: {error.strerror}."
+        helps = "What helps: the right to write in its folder, or another path."
+        raise StoreError(msg, remedy=helps) from error
 
 
 def _missing(path: Path) -> StoreError:

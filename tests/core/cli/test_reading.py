@@ -193,7 +193,7 @@ def test_stores_that_are_not_there(run: Run, tmp_path: Path) -> None:
         ("sqlite:///tex.db", "Did you mean text.db"),
         ("sqlite:///text.db", "file is not a database"),
         ("empty.db", "the file is empty"),
-        ("folder", "is no store"),
+        ("folder", "is a folder, and no store"),
         ("sqlite:///folder", "is a folder, and no ledger"),
         ("nothing.db", "is no store: neither a URL nor a file"),
         ("memory://", "from outside nothing of them can be seen"),

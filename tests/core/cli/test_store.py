@@ -137,3 +137,17 @@ def test_a_store_of_another_package(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert result.code == 0
     assert result.out.splitlines()[0] == "Store:         theirs://me:***@host"
     assert run("store", "init", "theirs://me:geheim@host").out == "Ready: theirs://me:***@host.\n"
+
+
+def test_places_where_no_store_can_be(run: Run, tmp_path: Path) -> None:
+    """What was given is named, and the folder that is not there; nothing is made."""
+    for command in (("store", "init"), ("demo", "--store")):
+        for given in ("none/budget.db", f"sqlite:///{tmp_path}/none/budget.db"):
+            result = run(*command, given)
+            assert (result.code, result.out) == (2, "")
+            assert f"There is no folder '{tmp_path}/none' for 'budget.db'." in result.err
+    missing = run("schema", "-o", "none/schema.json")
+    assert (missing.code, missing.out) == (2, "")
+    assert f"There is no folder '{tmp_path}/none' for 'schema.json'." in missing.err
+    assert "is a directory" in run("schema", "-o", tmp_path).err
+    assert list(tmp_path.iterdir()) == []

@@ -80,6 +80,20 @@ def test_what_is_no_report_stays(books: Path, tmp_path: Path) -> None:
     assert run("report", books, "acme/run-7", "-o", notes, "--replace").exit_code == 0
 
 
+def test_places_where_no_page_can_be(books: Path, tmp_path: Path) -> None:
+    """A folder, one that is not there, and one that takes no file: in the name that was given."""
+    for place, said in (
+        (tmp_path, f"'{tmp_path}' is a folder, and a report is a file. What helps: '{tmp_path}/"),
+        (tmp_path / "none" / "x.html", f"There is no folder '{tmp_path}/none' for 'x.html'. What"),
+        (Path("/proc/x.html"), "/proc/x.html: No such file or directory."),
+    ):
+        for more in ((), ("--replace",)):
+            done = run("report", books, "acme/run-7", "-o", place, *more)
+            assert (done.exit_code, done.stdout) == (2, "")
+            assert done.stderr.startswith(f"tbc: {said}")
+            assert "replace" not in done.stderr
+
+
 @pytest.mark.parametrize("command", ["report", "watch"])
 def test_mistakes_are_sentences(books: Path, tmp_path: Path, command: str) -> None:
     """No store, no scope, a scope that is not there: exit code 2, no traceback, nothing made."""

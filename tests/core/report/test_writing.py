@@ -68,8 +68,8 @@ def test_a_report_is_replaced_and_nothing_else_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="is no report; it was left as it is"):
         write_report(manager, notes)
     assert notes.read_bytes() == b"mine \xff\x00"
-    with pytest.raises(ConfigurationError, match="is no report"):
-        write_report(manager, tmp_path)
+    with pytest.raises(ConfigurationError, match="is a folder, and a report is a file"):
+        write_report(manager, tmp_path, replace=True)
     write_report(manager, notes, replace=True)
     assert "Budget report" in notes.read_text(encoding="utf-8")
 
@@ -89,9 +89,10 @@ def test_a_file_that_cannot_be_written_leaves_what_was_there(
 
     manager.record_usage("writer", 1)
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         write_report(manager, path)
+    assert caught.value.filename == str(path)
     assert path.read_text(encoding="utf-8") == before
     assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ConfigurationError, match=r"There is no folder '.*nowhere' for 'r.html'"):
         write_report(manager, tmp_path / "nowhere" / "r.html")

@@ -45,6 +45,21 @@ def test_reading_never_creates(ledger: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """And so is a folder that stands where the file should be; no file of our own is spoken of."""
+    (tmp_path / "notes.txt").touch()
+    for place, said in (
+        ("none/budget.db", f"There is no folder '{tmp_path}/none' for 'budget.db'."),
+        ("notes.txt/budget.db", f"There is no folder '{tmp_path}/notes.txt' for 'budget.db'."),
+        ("", f"{tmp_path} is a folder, and no ledger. What helps: a file in it, {tmp_path}/budget"),
+    ):
+        with pytest.raises(StoreError) as caught:
+            open_store(f"sqlite:///{tmp_path}/{place}")
+        assert said in str(caught.value)
+        assert "-turn" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
 def test_a_foreign_file_is_not_touched(tmp_path: Path) -> None:
     """A SQLite file of somebody else, and a file that is none, stay as they were."""
     import sqlite3

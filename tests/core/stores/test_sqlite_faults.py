@@ -172,7 +172,7 @@ def test_a_folder_that_cannot_be_written(folder: Path) -> None:
     """A new ledger there is an error that names the file, and leaves nothing behind."""
     folder.chmod(0o555)
     said = as_nobody(lambda: store_at(folder / "budget.db"))
-    assert "budget.db did not answer" in said
+    assert f"{folder}/budget.db needs a file beside it that cannot be written: Permission" in said
     assert list(folder.iterdir()) == []
 
 
@@ -185,7 +185,7 @@ def test_reading_without_rights_to_the_folder(folder: Path) -> None:
     folder.chmod(0o555)
     assert as_nobody(lambda: read_only(file)) == "5"
     said = as_nobody(lambda: store_at(file).apply("s", Charge("a", 7)))
-    assert "did not answer" in said
+    assert "cannot be written: Permission denied" in said
     folder.chmod(0o755)
     store.close()
     assert not Path(f"{file}-wal").exists()
