@@ -40,8 +40,10 @@ def roster_of(kind: str, target: str, contracts: str | None = None) -> Roster:
 def _lister(kind: str) -> Callable[[Any, str | None], Roster]:
     known = {one.name: one for one in entry_points(group=GROUP)}
     if kind not in known:
-        msg = f"No integration lists the agents of a {kind!r}; there are {', '.join(known)}."
-        raise ConfigurationError(msg, remedy="What helps: install tbcontracts anew.")
+        others = f"only those of {', '.join(map(repr, known))}" if known else "none does"
+        msg = f"No integration that is registered here lists the agents of a {kind!r}: {others}."
+        remedy = "What helps: to install tbcontracts anew with pip, which registers its own."
+        raise ConfigurationError(msg, remedy=remedy)
     try:
         lister: Callable[[Any, str | None], Roster] = known[kind].load()
     except ImportError as error:

@@ -97,8 +97,24 @@ def _of_store(url: str) -> list[Trap]:
 
 def _print(needed: list[Package], found_traps: list[Trap]) -> None:
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    say(f"tbcontracts {version_of('tbcontracts')} on {python}, {platform.system()}")
+    version = version_of("tbcontracts") or "(not installed by pip)"
+    say(f"tbcontracts {version} on {python}, {platform.system()}")
     say()
+    if needed:
+        _print_packages(needed)
+    else:
+        say(odd("What its extras need is not known: this installation does not say."))
+    say()
+    if not found_traps:
+        say(good("No trap was found."))
+        return
+    say(odd("One trap was found:" if len(found_traps) == 1 else f"{len(found_traps)} traps:"))
+    for trap in found_traps:
+        say(f"  {trap.said}")
+        say(f"    What helps: {trap.helps}")
+
+
+def _print_packages(needed: list[Package]) -> None:
     rows: list[tuple[object, ...]] = [("extra", "package", "installed", "supported", "")]
     rows += [
         (one.extra, one.name, one.version, one.supported or "any", _STATES[one.state])
@@ -108,14 +124,6 @@ def _print(needed: list[Package], found_traps: list[Trap]) -> None:
     for line in table(rows, align="<<<<<"):
         colour = next((states[word] for word in states if line.endswith(word)), None)
         say(line if colour is None else colour(line))
-    say()
-    if not found_traps:
-        say(good("No trap was found."))
-        return
-    say(odd("One trap was found:" if len(found_traps) == 1 else f"{len(found_traps)} traps:"))
-    for trap in found_traps:
-        say(f"  {trap.said}")
-        say(f"    What helps: {trap.helps}")
 
 
 def _as_json(needed: list[Package], found_traps: list[Trap]) -> dict[str, Any]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 from tests.core.cli.conftest import Run
+
+from tbcontracts.cli import applications, doctor
 
 pytest.importorskip("langgraph")
 
@@ -74,3 +77,33 @@ def test_wrong_use_is_said(run: Run) -> None:
         result = run("doctor", *arguments)
         assert result.code == 2
         assert said in result.err
+
+
+@pytest.mark.parametrize(
+    ("registered", "said"),
+    [
+        ((), "lists the agents of a 'graph': none does. What helps: to install"),
+        (("crew",), "lists the agents of a 'graph': only those of 'crew'. What helps: to install"),
+    ],
+)
+def test_an_installation_without_integrations(
+    registered: tuple[str, ...], said: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is registered is said, and that nothing is: no sentence has a hole in it."""
+    points = [EntryPoint(name, "x:y", applications.GROUP) for name in registered]
+    monkeypatch.setattr(applications, "entry_points", lambda group: points if group else ())
+    result = run("doctor", "--graph", "graph_here:app")
+    assert (result.code, result.out) == (2, "")
+    assert said in result.err
+
+
+def test_an_installation_that_does_not_say_what_it_needs(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkout on PYTHONPATH has no metadata: that is said in the place of an empty table."""
+    monkeypatch.setattr(doctor, "packages", list)
+    monkeypatch.setattr(doctor, "version_of", lambda _: None)
+    result = run("doctor")
+    assert result.out.startswith("tbcontracts (not installed by pip) on ")
+    assert "What its extras need is not known" in result.out
+    assert run("doctor", "--json").json["packages"] == []
