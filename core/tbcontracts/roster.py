@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tbcontracts.checks import nearest, printable
+from tbcontracts.columns import aligned
 from tbcontracts.contract import BudgetContract
 from tbcontracts.patterns import is_pattern, literal
 
@@ -108,11 +109,7 @@ class Roster:
             contract = one.contract or ("-" if one.asks_models else "- (asks no model)")
             rows.append((one.name, one.where, contract, one.rule))
         cells = [[printable(cell) for cell in row] for row in rows]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in cells
-        ]
+        lines = aligned(cells, "<<<<")
         findings = [printable(sentence) for sentence in self.findings]
         return "\n".join([*lines, *([""] if findings else []), *findings])
 

@@ -9,6 +9,7 @@ from typing import TextIO
 from tbcontracts.backlog import Unposted
 from tbcontracts.books import AccountView, Statement
 from tbcontracts.checks import printable
+from tbcontracts.columns import aligned, in_a_column, width_of
 from tbcontracts.events import JournalEntry
 from tbcontracts.money import figure, in_dollars, said
 
@@ -59,7 +60,12 @@ def statement_lines(
     shows_cost = unit == "tokens" and (shows_cost or known)
     headings = (*_HEADINGS, "cost") if shows_cost else _HEADINGS
     lines = [f"Budget of scope {scope!r}{closed}", ""]
-    lines += _table([headings, *(_row(one, unit, shows_cost=shows_cost) for one in accounts)])
+    names = in_a_column(printable(account.agent) for account in accounts)
+    rows = [
+        _row(name, account, unit, shows_cost=shows_cost)
+        for name, account in zip(names, accounts, strict=True)
+    ]
+    lines += _table([headings, *rows])
     consumed = sum(account.consumed for account in accounts)
     unmeasured = sum(account.unmeasured for account in accounts)
     spent, pool = figure(consumed, unit), figure(statement.pool, unit)
@@ -127,11 +133,11 @@ def _outage_lines(unposted: Unposted, unit: str) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _row(account: AccountView, unit: str, *, shows_cost: bool) -> tuple[str, ...]:
+def _row(name: str, account: AccountView, unit: str, *, shows_cost: bool) -> tuple[str, ...]:
     """Return one agent's line."""
     priority = "-" if account.contract is None else str(account.contract.priority)
     return (
-        printable(account.agent) + (" (no contract)" if account.contract is None else ""),
+        name + (" (no contract)" if account.contract is None else ""),
         priority,
         figure(account.allocated, unit),
         figure(account.consumed, unit),
@@ -153,14 +159,8 @@ def cost_said(account: AccountView) -> str:
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Align a table: names to the left, numbers to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "-" * len(lines[0]))
-    return lines
+    lines = aligned(rows, "<" + ">" * (len(rows[0]) - 1))
+    return [lines[0], "-" * max(map(width_of, lines)), *lines[1:]]
 
 
 def _given(journal: Sequence[JournalEntry], unit: str) -> list[str]:

@@ -14,10 +14,8 @@ from tbcontracts.cli.output import (
     faint,
     json_option,
     odd,
-    padded,
     say,
     say_json_line,
-    width_of,
 )
 from tbcontracts.cli.reading import (
     books_of,
@@ -29,12 +27,12 @@ from tbcontracts.cli.reading import (
     store_argument,
 )
 from tbcontracts.cli.words import KINDS, in_words, moment
+from tbcontracts.columns import padded, shortened, width_of
 from tbcontracts.events import JournalEntry
 from tbcontracts.money import figure
 from tbcontracts.stores import Store
 
 POLL_S = 0.5
-_NAME_MOST = 30
 
 
 class _Wanted(NamedTuple):
@@ -89,8 +87,8 @@ def history(
     kept = journal_of(store, name, url)
     entries = [entry for entry in kept if wanted.has(entry)]
     shown = entries if last is None else entries[max(0, len(entries) - last) :]
-    names = [width_of(printable(account.agent)) for account in statement.accounts]
-    width = min(_NAME_MOST, max([len("the scope"), *names]))
+    names = [width_of(shortened(printable(one.agent))) for one in statement.accounts]
+    width = max([len("the scope"), *names])
 
     def put(entry: JournalEntry) -> None:
         if as_json:
@@ -127,7 +125,8 @@ def following(
 
 
 def _line(entry: JournalEntry, width: int, unit: str) -> str:
-    who = printable(entry.agent or ("the pool" if entry.kind == "topped_up" else "the scope"))
+    who = entry.agent or ("the pool" if entry.kind == "topped_up" else "the scope")
+    who = shortened(printable(who))
     left = f"{figure(entry.remaining, unit)} left"
     if entry.agent is None:
         left = f"pool {figure(entry.pool, unit)}"

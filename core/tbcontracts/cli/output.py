@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import click
 
 from tbcontracts.checks import printable
+from tbcontracts.columns import aligned, width_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,8 +76,7 @@ def table(rows: Iterable[Sequence[object]], *, align: str) -> list[str]:
         align: A letter for each column: "<" text, ">" numbers.
     """
     cells = [[_cell(value) for value in row] for row in rows]
-    widths = [max(map(width_of, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(map(padded, row, widths, align)).rstrip() for row in cells]
+    lines = aligned(cells, align)
     return [lines[0], faint("-" * max(map(width_of, lines))), *lines[1:]]
 
 
@@ -85,22 +84,3 @@ def _cell(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return "-" if value is None else printable(str(value))
-
-
-def padded(text: str, width: int, align: str = "<") -> str:
-    """Fill a text up with blanks to so many columns of a terminal."""
-    blanks = " " * (width - width_of(text))
-    return f"{text}{blanks}" if align == "<" else f"{blanks}{text}"
-
-
-def width_of(text: str) -> int:
-    """Return how many columns a terminal gives to a text: two for each wide character."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(letter) else 2 if _is_wide(letter) else 1 for letter in text
-    )
-
-
-def _is_wide(letter: str) -> bool:
-    return unicodedata.east_asian_width(letter) in "WF"

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Any, TextIO
 
 from tbcontracts.checks import printable
+from tbcontracts.columns import in_a_column, padded, width_of
 from tbcontracts.events import JournalEntry
 from tbcontracts.report.live import Crossed, Display, Frame, LiveBooks
 from tbcontracts.report.replay import Line
@@ -166,12 +167,12 @@ def _part(amount: int, whole: int, width: int) -> int:
 def frame_lines(frame: Frame) -> list[str]:
     """Return a frame as lines of text."""
     amounts = Amounts(frame.unit)
-    names = [printable(line.agent) for line in frame.lines]
-    wide = max(map(len, names), default=0)
+    names = in_a_column(printable(line.agent) for line in frame.lines)
+    wide = max(map(width_of, names), default=0)
     lines = [headline(frame), ""]
     for name, line in zip(names, frame.lines, strict=True):
         drawn = "".join(letters for _, letters in bar(line))
-        lines.append(f"{name.ljust(wide)}  [{drawn}]  {numbers_of(line, frame, amounts)}")
+        lines.append(f"{padded(name, wide)}  [{drawn}]  {numbers_of(line, frame, amounts)}")
     return [*lines, "", LEGEND]
 
 
