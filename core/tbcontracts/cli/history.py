@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import click
@@ -27,7 +27,7 @@ from tbcontracts.cli.reading import (
     store_argument,
 )
 from tbcontracts.cli.words import KINDS, in_words, moment
-from tbcontracts.columns import padded, shortened, width_of
+from tbcontracts.columns import in_a_column, padded, shortened, width_of
 from tbcontracts.events import JournalEntry
 from tbcontracts.money import figure
 from tbcontracts.stores import Store
@@ -87,14 +87,15 @@ def history(
     kept = journal_of(store, name, url)
     entries = [entry for entry in kept if wanted.has(entry)]
     shown = entries if last is None else entries[max(0, len(entries) - last) :]
-    names = [width_of(shortened(printable(one.agent))) for one in statement.accounts]
-    width = max([len("the scope"), *names])
+    agents = [account.agent for account in statement.accounts]
+    names = dict(zip(agents, in_a_column(map(printable, agents)), strict=True))
+    width = max(map(width_of, ("the scope", *names.values())))
 
     def put(entry: JournalEntry) -> None:
         if as_json:
             say_json_line(entry.as_dict())
         else:
-            say(_line(entry, width, statement.unit))
+            say(_line(entry, names, width, statement.unit))
 
     if kept and kept[0].seq > 1 and not as_json:
         say(faint(f"Entries before number {kept[0].seq:,} are not kept any more."))
@@ -124,9 +125,9 @@ def following(
             yield entry
 
 
-def _line(entry: JournalEntry, width: int, unit: str) -> str:
+def _line(entry: JournalEntry, names: Mapping[str, str], width: int, unit: str) -> str:
     who = entry.agent or ("the pool" if entry.kind == "topped_up" else "the scope")
-    who = shortened(printable(who))
+    who = names.get(who) or shortened(printable(who))  # an agent may have come meanwhile
     left = f"{figure(entry.remaining, unit)} left"
     if entry.agent is None:
         left = f"pool {figure(entry.pool, unit)}"

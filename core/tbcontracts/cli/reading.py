@@ -156,7 +156,8 @@ def _only_scope(scopes: tuple[str, ...], place: str) -> str:
         return scopes[0]
     if not scopes:
         msg = f"{place} has no scope yet."
-        raise StoreError(msg, remedy="A scope comes to be with the first call of an agent in it.")
+        helps = "A scope comes to be with the first call in it, or manager.report(): registering "
+        raise StoreError(msg, remedy=f"{helps}an agent writes nothing.")
     msg = f"{place} has {len(scopes):,} scopes, and one must be named:"
     raise StoreError(msg, remedy=f"{_listed(scopes)}.")
 

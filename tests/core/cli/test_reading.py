@@ -10,7 +10,7 @@ import pytest
 from tests.core.cli.conftest import Run, write_books
 from tests.core.stores.servers import RedisServer, free_port
 
-from tbcontracts import BudgetManager, open_store
+from tbcontracts import BudgetExceededError, BudgetManager, open_store
 from tbcontracts.cli import history as history_module
 from tbcontracts.cli.history import following
 from tbcontracts.cli.words import KINDS
@@ -230,3 +230,26 @@ def test_damaged_books(run: Run, ledger: Path) -> None:
     result = run("show", ledger)
     assert result.code == 2
     assert "cannot be read, because somebody changed it" in result.err
+
+
+def test_a_scope_is_there_from_the_first_call_or_look(run: Run, tmp_path: Path) -> None:
+    """Registering alone writes nothing, and that is said; then all who have contracts are there."""
+    for number, first in enumerate(("reserve", "refused", "report")):
+        file = tmp_path / f"{number}.db"
+        manager = BudgetManager(store=f"sqlite:///{file}")
+        for name in ("a", "b"):
+            manager.register_agent(name, max_tokens=100, min_reserve=100)
+        for command in ("show", "history", "watch", "report", "audit"):
+            empty = run(command, file)
+            assert (empty.code, empty.out) == (2, "")
+            assert "has no scope yet. A scope comes to be with the first call in it" in empty.err
+            assert "registering an agent writes nothing" in empty.err
+        if first == "reserve":
+            manager.reserve("a", 1)
+        elif first == "refused":
+            with pytest.raises(BudgetExceededError):
+                manager.reserve("a", 1_000)
+        else:
+            manager.report()
+        assert [one["agent"] for one in run("show", file, "--json").json["agents"]] == ["a", "b"]
+        manager.store.close()
