@@ -162,6 +162,12 @@ def without_folder(path: Path) -> str | None:
     return None if folder.is_dir() else f"There is no folder {str(folder)!r} for {path.name!r}."
 
 
+def as_sentence(text: str) -> str:
+    """Return what somebody else said with a mark at its end, and not with two."""
+    said = " ".join(text.split()).rstrip(".")
+    return said if said.endswith(("?", "!")) else f"{said}."
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that looks most like this one, if any does."""
     from difflib import (

@@ -80,8 +80,9 @@ class BudgetExceededError(TBCError, RuntimeError):
         self.available = available
         self.scope = scope
         self.lacking: int = max(0, requested - available) if lacking is None else lacking
+        tokens = "token" if requested == 1 else "tokens"
         self.reason: str = reason or (
-            f"Agent {agent_name!r} asked for {requested:,} tokens, and {available:,} can be "
+            f"Agent {agent_name!r} asked for {requested:,} {tokens}, and {available:,} can be "
             f"reached (its own, the pool's and its donors') in scope {scope!r}."
         )
         if remedy is None:

@@ -119,7 +119,12 @@ def figure(amount: int, unit: str) -> str:
 
 def said(amount: int, unit: str) -> str:
     """Return an amount with its unit: "12,300 tokens", "$0.0123"."""
-    return in_dollars(amount) if unit == "usd" else f"{amount:,} tokens"
+    return in_dollars(amount) if unit == "usd" else plural(amount, "token")
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Return a number of things: "1 call", "2 calls"."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def as_code(amount: int, unit: str) -> str:

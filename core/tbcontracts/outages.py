@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
 
+from tbcontracts.money import plural
+
 _log = logging.getLogger("tbcontracts")
 
 
@@ -56,7 +58,7 @@ class Outages:
                 "The store answers again. It did not since %s, for %.0f s; %s went out unheld.",
                 said_time(since),
                 for_s,
-                "1 call" if unheld == 1 else f"{unheld:,} calls",
+                plural(unheld, "call"),
             )
 
 

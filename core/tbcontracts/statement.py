@@ -11,7 +11,7 @@ from tbcontracts.books import AccountView, Statement
 from tbcontracts.checks import printable
 from tbcontracts.columns import aligned, in_a_column, width_of
 from tbcontracts.events import JournalEntry
-from tbcontracts.money import figure, in_dollars, said
+from tbcontracts.money import figure, in_dollars, plural, said
 
 _HEADINGS = ("agent", "priority", "allocated", "consumed", "held", "remaining", "calls refused")
 _LINES_MAX = 20
@@ -85,10 +85,9 @@ def statement_lines(
 
 def _estimated(unmeasured: int, unit: str) -> str:
     """Say how much of what was spent is an estimate."""
-    if unit == "usd":
-        return (
-            f"Of this, {figure(unmeasured, unit)} is an estimate: the provider did not report it."
-        )
+    if unit == "usd" or unmeasured == 1:
+        of, estimate = "Of this" if unit == "usd" else "Of these", figure(unmeasured, unit)
+        return f"{of}, {estimate} is an estimate: the provider did not report it."
     return f"Of these, {unmeasured:,} are an estimate: the provider did not report them."
 
 
@@ -99,37 +98,38 @@ def _cost_lines(accounts: Sequence[AccountView], unit: str, *, shows_cost: bool)
     if unit == "usd":
         if not unpriced:
             return []
-        return [f"The price of {unpriced:,} tokens is unknown: their holds were charged instead."]
+        tokens = plural(unpriced, "token")
+        return [f"The price of {tokens} is unknown: their holds were charged instead."]
     if not shows_cost:
         return []
     if not unpriced:
         return [f"It cost {in_dollars(cost)}."]
     if not cost:
-        return [f"What it cost is unknown: {unpriced:,} tokens have no price."]
-    return [
-        f"It cost {in_dollars(cost)} and what {unpriced:,} tokens cost, whose price is unknown."
-    ]
+        tokens = plural(unpriced, "token has", "tokens have")
+        return [f"What it cost is unknown: {tokens} no price."]
+    tokens = plural(unpriced, "token")
+    return [f"It cost {in_dollars(cost)} and what {tokens} cost, whose price is unknown."]
 
 
 def _outage_lines(unposted: Unposted, unit: str) -> list[str]:
     """Say what became of calls while the store did not answer, if it ever did not."""
     lines = []
-    were, are = ("was", "is") if unit == "usd" else ("were", "are")
     if unposted.unheld:
+        is_one = unit == "usd" or unposted.uncovered == 1
+        were, are = ("was", "is") if is_one else ("were", "are")
         lines.append(
-            f"{unposted.unheld:,} calls of this process went out without a hold, because the store "
-            f"did not answer; {said(unposted.uncovered, unit)} that {were} posted late {are} not "
-            "covered."
+            f"{plural(unposted.unheld, 'call')} of this process went out without a hold, because "
+            f"the store did not answer; {said(unposted.uncovered, unit)} that {were} posted late "
+            f"{are} not covered."
         )
     if unposted.waiting:
+        ends = plural(unposted.waiting, "end of a call waits", "ends of calls wait")
         lines.append(
-            f"{unposted.waiting:,} ends of calls wait for the store, in all scopes of this process:"
-            f" {said(unposted.tokens, unit)}."
+            f"{ends} for the store, in all scopes of this process: {said(unposted.tokens, unit)}."
         )
     if unposted.refused:
-        lines.append(
-            f"{unposted.refused:,} ends of calls were not taken by the books; see the log."
-        )
+        ends = plural(unposted.refused, "end of a call was", "ends of calls were")
+        lines.append(f"{ends} not taken by the books; see the log.")
     return ["", *lines] if lines else []
 
 

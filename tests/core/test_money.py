@@ -10,9 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tbcontracts import BudgetContract, BudgetManager, Usage
-from tbcontracts.checks import AMOUNT_MAX
+from tbcontracts.checks import AMOUNT_MAX, as_sentence
 from tbcontracts.errors import ConfigurationError, ContractConflictError
-from tbcontracts.money import amount_in, as_code, as_decimal, figure, in_dollars, micro_usd, said
+from tbcontracts.money import (
+    amount_in,
+    as_code,
+    as_decimal,
+    figure,
+    in_dollars,
+    micro_usd,
+    plural,
+    said,
+)
 
 PRICES = {"m": {"input": 1, "output": 2}}
 
@@ -210,3 +219,28 @@ def test_a_source_that_fails_is_one_that_does_not_know(caplog: pytest.LogCapture
     assert manager.accounts()["a"].consumed == 700
     assert manager.accounts()["a"].unpriced_tokens == 5
     assert "price of model 'm'" in caplog.text
+
+
+def test_one_is_no_plural() -> None:
+    """Neither of tokens nor of anything else."""
+    assert [said(amount, "tokens") for amount in (0, 1, 2, 1_000)] == [
+        "0 tokens",
+        "1 token",
+        "2 tokens",
+        "1,000 tokens",
+    ]
+    assert (plural(1, "entry", "entries"), plural(2, "entry", "entries")) == (
+        "1 entry",
+        "2 entries",
+    )
+
+
+def test_what_others_say_ends_once() -> None:
+    """With its own mark, or with ours."""
+    for text, sentence in (
+        ("lost", "lost."),
+        ("lost.", "lost."),
+        ("is it\n there?", "is it there?"),
+        ("no!", "no!"),
+    ):
+        assert as_sentence(text) == sentence

@@ -386,7 +386,7 @@ def test_what_the_books_refuse_is_counted_and_does_not_stand_in_the_way(
     assert backlog.flush()
     assert books.posted == [("a", 2)]
     assert backlog.view(0).refused == 1
-    assert "did not take Charge(1 tokens) of agent 'writer'" in caplog.text
+    assert "did not take Charge(1 token) of agent 'writer'" in caplog.text
 
 
 def test_too_much_is_said_and_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from tbcontracts.cli.reading import (
 from tbcontracts.cli.words import in_words, moment
 from tbcontracts.errors import StoreError
 from tbcontracts.events import JournalEntry
-from tbcontracts.money import figure
+from tbcontracts.money import figure, plural
 from tbcontracts.stores.urls import masked
 
 
@@ -165,7 +165,8 @@ def _print(place: str, scope: str, statement: Statement, verdict: _Verdict) -> N
     entries = verdict.entries
     say(f"Audit of scope {scope!r} in {place}")
     if entries:
-        say(f"{len(entries):,} entries, {entries[0].seq:,} to {entries[-1].seq:,}.")
+        many = plural(len(entries), "entry", "entries")
+        say(f"{many}, {entries[0].seq:,} to {entries[-1].seq:,}.")
     if entries and not verdict.whole:
         say(
             odd(f"The entries before number {entries[0].seq:,} are gone")
@@ -187,12 +188,9 @@ def _print_promises(verdict: _Verdict) -> None:
 
 
 def _print_proven(statement: Statement, verdict: _Verdict) -> None:
-    agents, unit = len(statement.accounts), statement.unit
+    agents, unit = plural(len(statement.accounts), "agent"), statement.unit
     total, pool = figure(statement.total, unit), figure(statement.pool, unit)
-    say(
-        f"The books are what the journal says: {agents:,} agents, {total} in all, {pool} of it in "
-        "the pool."
-    )
+    say(f"The books are what the journal says: {agents}, {total} in all, {pool} of it in the pool.")
     if verdict.whole:
         say(good("PROVEN"))
     else:

@@ -15,6 +15,7 @@ from tbcontracts.errors import ConfigurationError, StoreError
 from tbcontracts.events import JournalEntry
 from tbcontracts.settings import expand_scope
 from tbcontracts.stores import Store, open_store
+from tbcontracts.stores.opening import check_shared
 from tbcontracts.stores.urls import masked
 
 _LISTED_MAX = 20
@@ -56,7 +57,10 @@ def as_url(url: str) -> str:
     if url.startswith("memory:"):
         msg = "memory:// means books inside one process: from outside nothing of them can be seen."
         raise ConfigurationError(msg, remedy='What helps: store="sqlite:///budget.db" there.')
-    if "://" in url:
+    scheme, is_url, _ = url.partition("://")
+    if is_url:
+        if scheme.isalnum():  # else it is none, and may hold what is not to be shown
+            check_shared(scheme.lower())
         return url
     if url and Path(url).is_dir():
         msg = f"{url!r} is a folder, and no store."

@@ -11,10 +11,11 @@ import hashlib
 from functools import cache
 from importlib.resources import files
 
+from tbcontracts.money import plural
 from tbcontracts.report import sections, sections_calls, sections_costs, svg
 from tbcontracts.report.markup import Markup, element, joined
 from tbcontracts.report.view import ReportView
-from tbcontracts.report.words import Amounts, moment, plural, share
+from tbcontracts.report.words import Amounts, moment, share
 
 GENERATOR = "tbcontracts report"
 """What the page says that it was made by."""

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from tbcontracts.checks import printable
 from tbcontracts.events import JournalEntry
+from tbcontracts.money import plural
 from tbcontracts.report.displays import (
     LEGEND,
     bar,
@@ -83,8 +84,8 @@ def drawing(frame: Frame) -> RenderableType:
         name = Text(printable(line.agent), style="bold", overflow="ellipsis", no_wrap=True)
         table.add_row(name, pieces, Text(numbers_of(line, frame, amounts)))
     parts: list[RenderableType] = [Text(headline(frame), style="bold"), Text(""), table]
-    if len(frame.lines) > AGENTS_MAX:
-        parts.append(Text(f"and {len(frame.lines) - AGENTS_MAX:,} more agents", style="dim"))
+    if (more := len(frame.lines) - AGENTS_MAX) > 0:
+        parts.append(Text(f"and {plural(more, 'more agent')}", style="dim"))
     parts += [Text(LEGEND, style="dim"), Text("")]
     parts += [Text(warning_line(one, amounts), style="bold red") for one in frame.warnings[-5:]]
     parts += [Text(entry_line(entry, amounts), style=_event_style(entry)) for entry in frame.last]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tbcontracts.money import plural
 from tbcontracts.report import svg
 from tbcontracts.report.markup import Markup, element, joined, name_of
 from tbcontracts.report.tables import table
 from tbcontracts.report.timeline import Part
 from tbcontracts.report.view import Balance, Flow, ReportView
-from tbcontracts.report.words import Amounts, clock, dollars, moment, plural, share
+from tbcontracts.report.words import Amounts, clock, dollars, moment, share
 
 ROWS_MAX = 200
 _LONG = 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tbcontracts.events import JournalEntry
+from tbcontracts.money import plural
 from tbcontracts.report.calls import CallView
 from tbcontracts.report.markup import Markup, element, joined, name_of
 from tbcontracts.report.moments import BUDGET_CODES, AccountThen, Denial
@@ -14,7 +15,6 @@ from tbcontracts.report.words import (
     clock,
     code_in_words,
     help_for,
-    plural,
     reason_of,
     why_in_words,
 )

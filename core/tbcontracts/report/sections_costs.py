@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from tbcontracts.money import plural
 from tbcontracts.report.costs import AccountCost, Costs
 from tbcontracts.report.markup import Markup, element, joined, name_of
 from tbcontracts.report.sections import ROWS_MAX, said, section
 from tbcontracts.report.tables import table
 from tbcontracts.report.view import ReportView
-from tbcontracts.report.words import Amounts, dollars, plural, share
+from tbcontracts.report.words import Amounts, dollars, share
 
 
 def costs(view: ReportView, amounts: Amounts) -> Markup:

@@ -76,11 +76,6 @@ def clock(at: float, *, like: float | None = None) -> str:
     return text if other is not None and other.date() == time.date() else f"{time:%Y-%m-%d} {text}"
 
 
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """Return a number of things."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 CODES = {
     "budget_exceeded": "not enough budget",
     "reserve_kept": "only its reserve is left",

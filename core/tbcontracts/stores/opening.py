@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.stores.base import Clock, Store
 from tbcontracts.stores.urls import has_odd_port, masked, without_password
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 _LAST_SECOND = 253_402_300_800  # the end of the year 9999, the last that scopes can name
 ENTRY_POINT_GROUP = "tbcontracts.stores"
@@ -76,17 +80,42 @@ def _memory_or_installed(scheme: str) -> Callable[..., Store]:
         from tbcontracts.stores.memory import MemoryStore
 
         return lambda _, clock: MemoryStore(clock=clock)
-    # Imported here: looking at installed packages is slow, and the memory store needs none.
-    from importlib.metadata import entry_points
-
-    found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    found = installed()
     if scheme not in found:
-        known = ", ".join(sorted({"memory", "postgresql", "redis", "sqlite", *found}))
-        shown = scheme or "(no scheme)"
-        msg = f"No store is installed for the URL scheme {shown!r}; known: {known}."
-        raise ConfigurationError(msg, remedy='What helps: store="memory://".')
+        raise unknown_scheme(scheme, ("memory", *_SHARED, *found), 'store="memory://"')
     factory: Callable[..., Store] = found[scheme].load()
     return factory
+
+
+_SHARED = ("postgresql", "redis", "sqlite")
+_ALSO = ("memory", "postgres", "rediss", "unix", "valkey", "valkeys")
+
+
+def check_shared(scheme: str) -> None:
+    """Refuse a scheme that no store has, to those who look at the books of other processes.
+
+    Raises:
+        ConfigurationError: No store that is installed knows it.
+    """
+    if scheme in (*_SHARED, *_ALSO) or scheme in (found := installed()):
+        return
+    helps = "sqlite:///budget.db, redis://host:6379, postgresql://host/database"
+    raise unknown_scheme(scheme, (*_SHARED, *found), helps)
+
+
+def installed() -> dict[str, EntryPoint]:
+    """Return the stores that other packages have installed, by their schemes."""
+    # Imported here: looking at installed packages is slow, and our own stores need none.
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def unknown_scheme(scheme: str, known: Iterable[str], helps: str) -> ConfigurationError:
+    """Return the error for a URL whose scheme no store has."""
+    listed, named = ", ".join(sorted(known)), scheme or "(no scheme)"
+    msg = f"No store is installed for the URL scheme {named!r}; known: {listed}."
+    return ConfigurationError(msg, remedy=f"What helps: {helps}.")
 
 
 def _check_clock(clock: object) -> None:

@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from tbcontracts.checks import as_sentence
 from tbcontracts.errors import ConfigurationError, StoreError
 from tbcontracts.stores.base import About
 from tbcontracts.stores.postgres_plan import Plan, Query, Rows
@@ -120,8 +121,8 @@ class PostgresOptions(NamedTuple):
 
     def failed(self, error: BaseException) -> StoreError:
         """Return what callers get when the server did not answer, or refused."""
-        said = without_password(" ".join(str(error).split()), self.conninfo)[:200].rstrip(".")
-        msg = f"The ledger {self.shown} did not answer: {said}."
+        said = as_sentence(without_password(" ".join(str(error).split()), self.conninfo)[:200])
+        msg = f"The ledger {self.shown} did not answer: {said}"
         return StoreError(msg, remedy="What helps: see that the server can be reached; then again.")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from tbcontracts.checks import as_sentence
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.stores.redis_options import TIMEOUT_S, RedisOptions
 from tbcontracts.stores.urls import without_password
@@ -62,8 +63,8 @@ def check(options: RedisOptions) -> None:
         pool = _pool(options)
         pool.connection_class(**pool.connection_kwargs)
     except (TypeError, ValueError, exceptions.RedisError) as error:
-        said = without_password(" ".join(str(error).split()), options.url)[:200].rstrip(".")
-        msg = f"The URL {options.shown} cannot be used: {said}."
+        said = without_password(" ".join(str(error).split()), options.url)[:200]
+        msg = f"The URL {options.shown} cannot be used: {as_sentence(said)}"
         helps = "What helps: options that redis-py knows, or those of the page on stores."
         raise ConfigurationError(msg, remedy=helps) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from tbcontracts.checks import as_sentence
 from tbcontracts.errors import ConfigurationError, StoreError
 from tbcontracts.stores.urls import masked, without_password
 
@@ -99,9 +100,9 @@ class RedisOptions(NamedTuple):
         """Return what callers get when the server did not answer, or refused."""
         if isinstance(error, StoreError):
             return error
-        said = without_password(" ".join(str(error).split()), self.url)[:200].rstrip(".")
-        said = said or type(error).__name__
-        msg = f"The ledger {self.shown} did not answer: {said}. Nothing was written."
+        said = without_password(" ".join(str(error).split()), self.url)[:200]
+        said = as_sentence(said or type(error).__name__)
+        msg = f"The ledger {self.shown} did not answer: {said} Nothing was written."
         return StoreError(msg, remedy="What helps: see that the server can be reached; then again.")
 
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Literal, TypeVar
 
 from tbcontracts.books import Statement
+from tbcontracts.checks import as_sentence
 from tbcontracts.commands import Command, Reply
 from tbcontracts.errors import StoreError
 from tbcontracts.events import JournalEntry
@@ -246,11 +247,11 @@ class SqliteStore:
     def _failure(self, error: BaseException) -> StoreError:
         if isinstance(error, StoreError):
             return error
-        said = str(error).rstrip(".")
+        said = as_sentence(str(error))
         if self._options.read_only:
-            msg = f"The ledger {self._options.path} cannot be read: {said}."
+            msg = f"The ledger {self._options.path} cannot be read: {said}"
             return StoreError(msg, remedy="What helps: see that it is whole, and may be read.")
-        msg = f"The ledger {self._options.path} did not answer: {said}. Nothing was written."
+        msg = f"The ledger {self._options.path} did not answer: {said} Nothing was written."
         return StoreError(msg, remedy="What helps: see that the file can be written; then again.")
 
 

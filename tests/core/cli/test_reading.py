@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from tests.core.cli.conftest import Run, write_books
 from tests.core.stores.servers import RedisServer, free_port
 
-from tbcontracts import BudgetExceededError, BudgetManager, open_store
+from tbcontracts import BudgetExceededError, BudgetManager, Usage, open_store
 from tbcontracts.cli import history as history_module
 from tbcontracts.cli.history import following
 from tbcontracts.cli.words import KINDS
@@ -197,7 +198,10 @@ def test_stores_that_are_not_there(run: Run, tmp_path: Path) -> None:
         ("sqlite:///folder", "is a folder, and no ledger"),
         ("nothing.db", "is no store: neither a URL nor a file"),
         ("memory://", "from outside nothing of them can be seen"),
-        ("ftp://me:geheim@host", "No store is installed for the URL scheme 'ftp'"),
+        ("ftp://me:geheim@host", "URL scheme 'ftp'; known: postgresql, redis, sqlite. What"),
+        ("http://x", "What helps: sqlite:///budget.db, redis://host:6379, postgresql://host/data"),
+        ("me:geheim@host://", "No store is installed for the URL scheme 'me'"),
+        (f"postgresql://127.0.0.1:{port}/x?ledger_timeout_s=1", "tcp/ip connections? What helps"),
         ("redis://[::1", "is no URL"),
         (f"redis://me:geheim@127.0.0.1:{port}/0?deadline_s=0.001", "did not answer"),
         (f"postgresql://me:geheim@127.0.0.1:{port}/x?ledger_timeout_s=1", "did not answer"),
@@ -253,3 +257,18 @@ def test_a_scope_is_there_from_the_first_call_or_look(run: Run, tmp_path: Path) 
             manager.report()
         assert [one["agent"] for one in run("show", file, "--json").json["agents"]] == ["a", "b"]
         manager.store.close()
+
+
+def test_one_agent_with_one_token(run: Run, tmp_path: Path) -> None:
+    """No command speaks of one thing as of many."""
+    file = tmp_path / "one.db"
+    manager = BudgetManager(store=f"sqlite:///{file}")
+    manager.register_agent("a", max_tokens=1)
+    manager.record_usage("a", Usage.estimated(1))
+    manager.store.close()
+    asked = (["show"], ["history"], ["audit"], ["watch", "--once"], ["store", "info"])
+    said = "".join(run(*command, file).out for command in asked)
+    assert "Spent 1 of 1 token; pool 0." in said
+    assert "Of these, 1 is an estimate: the provider did not report it." in said
+    assert "1 agent, 1 in all" in said
+    assert not re.findall(r"\b1 (?:agents|tokens|calls|entries|ends)\b", said)
