@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from tbcontracts.report.live import Display
 
 _sleep = time.sleep
+_KILLED = 128  # shells count the number of a signal from there
 
 
 @click.command(short_help="Watch a scope while it moves.")
@@ -84,7 +88,30 @@ def watch(
         return statement, news
 
     try:
-        follow(books, read, display, every_s=every_s, sleep=_sleep)
-    except KeyboardInterrupt:
+        with _ends_at_sigterm():
+            follow(books, read, display, every_s=every_s, sleep=_sleep)
+    except (KeyboardInterrupt, SystemExit):
         display.end("stopped by you; the books go on")
         raise
+    except BrokenPipeError:  # there is nobody to tell
+        raise
+    except BaseException:
+        display.end("it could not go on")  # and a terminal has its cursor back
+        raise
+
+
+@contextmanager
+def _ends_at_sigterm() -> Iterator[None]:
+    """Let `timeout` and service managers end it as Ctrl-C does: a terminal is left as it was."""
+
+    def end(number: int, _: object) -> None:
+        sys.exit(_KILLED + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # elsewhere Python lets nobody set this
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -26,7 +26,7 @@ from tbcontracts.report.displays import (
     remaining,
 )
 from tbcontracts.report.live import LAST_EVENTS, LiveBooks, follow
-from tbcontracts.report.moving import MovingDisplay, drawing
+from tbcontracts.report.moving import MovingDisplay, Picture
 from tbcontracts.report.replay import Line, Numbers
 from tbcontracts.report.words import Amounts
 
@@ -285,7 +285,7 @@ def test_the_moving_table_shows_the_same_numbers() -> None:
         books.hear(entry)
     books.crossed()
     console = Console(file=io.StringIO(), width=120)
-    console.print(drawing(books.frame()))
+    console.print(Picture(books.frame()))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "[bold]x[/bold]" in text
     assert "600 of 1,000 (60 %)" in text
