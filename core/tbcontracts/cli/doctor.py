@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Mapping
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
 
 import click
@@ -63,7 +63,7 @@ def _list_agents(targets: Mapping[str, str], contracts: str | None, *, as_json: 
     """Say which agents applications have."""
     from tbcontracts.cli.applications import roster_of  # imports what the application imports
 
-    with redirect_stdout(sys.stderr):  # what an application prints when it is imported
+    with _stdout_is_stderr():  # for what an application prints when it is imported
         rosters = {target: roster_of(kind, target, contracts) for kind, target in targets.items()}
     if as_json:
         say_json({target: roster.as_dict() for target, roster in rosters.items()})
@@ -77,6 +77,24 @@ def _list_agents(targets: Mapping[str, str], contracts: str | None, *, as_json: 
                 say(good("Each agent has a contract, and each contract an agent."))
     if any(roster.findings for roster in rosters.values()):
         found()
+
+
+@contextmanager
+def _stdout_is_stderr() -> Iterator[None]:
+    """Keep what is printed away from what a command says, also by libraries that are not Python."""
+    kept = None
+    with suppress(OSError):  # one of them is closed
+        kept = os.dup(1)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept is not None:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def _unsupported(package: Package) -> Trap:

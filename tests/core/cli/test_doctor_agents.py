@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.core.cli.conftest import Run
+from tests.core.cli.test_command import started
 
 from tbcontracts.cli import applications, doctor
 
@@ -79,11 +81,95 @@ def test_wrong_use_is_said(run: Run) -> None:
         assert said in result.err
 
 
+ODD = """
+import os, sys
+from langgraph.graph import MessagesState, StateGraph
+
+unfinished = StateGraph(MessagesState)
+number = 3
+
+class Holder:
+    app = None
+
+holder = Holder
+
+def needs(argument): return argument
+def fails(): raise RuntimeError("two\\nlines.")
+def quits(): sys.exit(0)
+async def later(): return None
+def nothing(): return None
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("odd:number", "odd:number: agents_of takes a graph, not int."),
+        ("odd:nothing", "odd:nothing: agents_of takes a graph, not NoneType."),
+        ("odd:unfinished", "'odd:unfinished' cannot be looked at: ValueError: Graph must have an"),
+        ("odd:needs", "'odd:needs' could not be made: TypeError: needs() missing 1 required"),
+        ("odd:fails", "'odd:fails' could not be made: RuntimeError: two lines. What helps: the"),
+        ("odd:quits", "'odd:quits' could not be made: it ends the program (SystemExit: 0). What"),
+        ("odd:later", "'odd:later' must be awaited, and a command does not. What helps: the app"),
+        ("odd:holder.ap", "'odd.holder' has no 'ap'. Did you mean 'app'? What helps: the name"),
+        ("ended:app", "'ended' cannot be imported: it ends the program (SystemExit: 0). What"),
+        ("broken:app", "'broken' cannot be imported: SyntaxError: "),
+        (
+            "lacking:app",
+            "'lacking' cannot be imported: ModuleNotFoundError: No module named",
+        ),
+        ("none:app", "'none' cannot be imported: ModuleNotFoundError: No module named 'none'."),
+        ("odd", "'odd' is no application: what is needed is module:name."),
+        ("odd.py:number", "'odd.py:number' names a file, and what is needed is a module."),
+        ("./a/b.py:app", "What helps: a.b:app, in the folder in which that can be imported."),
+        (".odd:app", "What helps: odd:app, in the folder in which that can be imported."),
+    ],
+)
+def test_what_is_no_application_is_said(target: str, said: str, run: Run) -> None:
+    """Exit code 2, whatever the application does; one that ends the program finds nothing good."""
+    Path("odd.py").write_text(ODD, encoding="utf-8")
+    Path("ended.py").write_text("raise SystemExit(0)", encoding="utf-8")
+    Path("broken.py").write_text("def app(:", encoding="utf-8")
+    Path("lacking.py").write_text("import zz_not_there", encoding="utf-8")
+    try:
+        for more in ((), ("--json",)):
+            result = run("doctor", "--graph", target, *more)
+            assert (result.code, result.out) == (2, "")
+            assert said in result.err
+            assert result.err.startswith("tbc: ")
+            assert result.err.count("\n") == 1
+    finally:
+        for name in ("odd", "ended", "broken", "lacking"):
+            sys.modules.pop(name, None)
+
+
+NOISE = """
+import os, subprocess, sys
+print("printed")
+os.write(1, b"written to the descriptor\\n")
+subprocess.run([sys.executable, "-c", "print('by a child')"])
+from graph_here import build
+def app():
+    print("printed by a factory")
+    return build(write=1)
+"""
+
+
+def test_an_application_that_prints_spoils_no_json(tmp_path: Path) -> None:
+    """Not from Python, not beneath it, not from a process of its own; and nothing is lost."""
+    (tmp_path / "noise.py").write_text(NOISE, encoding="utf-8")
+    done = started("doctor", "--graph", "noise:app", "--json", folder=tmp_path)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["noise:app"]["agents"][0]["name"] == "write"
+    for said in (b"printed\n", b"to the descriptor", b"by a child", b"by a factory"):
+        assert said in done.stderr
+
+
 @pytest.mark.parametrize(
     ("registered", "said"),
     [
-        ((), "lists the agents of a 'graph': none does. What helps: to install"),
-        (("crew",), "lists the agents of a 'graph': only those of 'crew'. What helps: to install"),
+        ((), "lists the agents of a 'graph': none is registered. What helps: to install"),
+        (("crew",), "lists the agents of a 'graph': registered are 'crew'. What helps: to install"),
     ],
 )
 def test_an_installation_without_integrations(
