@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from tbcontracts.cli.output import (
     faint,
     json_option,
     odd,
+    pause,
     say,
     say_json_line,
 )
@@ -108,7 +108,7 @@ def history(
 
 
 def following(
-    store: Store, scope: str, after_seq: int, sleep: Callable[[float], object] = time.sleep
+    store: Store, scope: str, after_seq: int, sleep: Callable[[float], object] = pause
 ) -> Iterator[JournalEntry]:
     """Yield what comes after an entry, as it comes.
 

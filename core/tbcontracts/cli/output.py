@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -46,6 +47,27 @@ def say_json(data: Any) -> None:
 def say_json_line(data: Any) -> None:
     """Print data for programs as one line among others."""
     click.echo(json.dumps(data, ensure_ascii=False, default=str))
+
+
+def pause(seconds: float) -> None:
+    """Wait between two looks, no longer than somebody reads what is printed.
+
+    Raises:
+        BrokenPipeError: The reader of a pipe went away, as `head` does when it has enough.
+    """
+    import select  # not on every system has it what is needed
+
+    try:
+        asked = select.poll()
+        asked.register(1, 0)  # only for what nobody needs to ask for: errors
+    except (AttributeError, OSError):
+        time.sleep(seconds)
+        return
+    events = sum(found for _, found in asked.poll(seconds * 1_000))
+    if events & (select.POLLERR | select.POLLHUP):
+        raise BrokenPipeError
+    if events:  # it is closed, and was so from the start
+        time.sleep(seconds)
 
 
 def good(text: str) -> str:

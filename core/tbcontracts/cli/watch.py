@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ import click
 
 from tbcontracts.books import Statement
 from tbcontracts.cli.numbers import Seconds, shares
-from tbcontracts.cli.output import json_option, say
+from tbcontracts.cli.output import json_option, pause, say
 from tbcontracts.cli.reading import (
     books_of,
     journal_of,
@@ -28,7 +27,7 @@ from tbcontracts.events import JournalEntry
 if TYPE_CHECKING:
     from tbcontracts.report.live import Display
 
-_sleep = time.sleep
+_sleep = pause
 _KILLED = 128  # shells count the number of a signal from there
 
 

@@ -128,6 +128,28 @@ def test_readers_that_go_away(ledger: Path) -> None:
     process.stderr.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes there do not tell")
+@pytest.mark.parametrize("command", [["history", "--follow"], ["watch"], ["watch", "--json"]])
+def test_readers_that_go_away_end_it_while_nothing_happens(
+    command: list[str], ledger: Path
+) -> None:
+    """`| head` is over at once, and does not wait for the next entry, which may never come."""
+    once = [one for one in command if one != "--follow"]
+    once += ["--once"] if "watch" in command else []
+    lines = len(started(*once, str(ledger)).stdout.splitlines())
+    process = subprocess.Popen(
+        [*TBC, *command, str(ledger)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    for _ in range(lines):  # all that it has to say
+        assert process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
 def test_names_that_a_terminal_cannot_show(ledger: Path) -> None:
     """They are written in another way, and break nothing."""
     done = started("show", str(ledger), PYTHONIOENCODING="latin-1", PYTHONUTF8="0")
