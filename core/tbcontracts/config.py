@@ -16,9 +16,10 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from tbcontracts.attribution import nearest
 from tbcontracts.checks import AMOUNT_MAX
-from tbcontracts.config_sources import Source, open_source
+from tbcontracts.config_sources import GivenTwiceError, Source, open_source
 from tbcontracts.contract import PRIORITY_MAX, BudgetContract, contract_fields
 from tbcontracts.errors import ConfigurationError
+from tbcontracts.file_lines import Key, line_of
 from tbcontracts.patterns import ContractPattern, check_tie, is_pattern, literal
 from tbcontracts.settings import check_scope, check_warn_at
 from tbcontracts.usage import check_count
@@ -243,15 +244,33 @@ def examine(source: Source) -> Configuration | tuple[Problem, ...]:
         ImportError: The file's format needs a package that is not installed.
     """
     file = open_source(source)
+    keys = file.keys()
+    found = _given_twice(keys)
     try:
-        content = file.content()
-        found = _examined(content, file.shown)
+        examined = _examined(file.content(), file.shown)
     except ValueError as error:
-        return (Problem((), " ".join(str(error).split())),)
-    if isinstance(found, Configuration):
-        return found
-    placed = [problem._replace(line=file.line_of(problem.place)) for problem in found]
-    return tuple(sorted(placed, key=lambda problem: problem.line or 0))
+        if not (found and isinstance(error, GivenTwiceError)):
+            found.append(Problem((), " ".join(str(error).split())))
+    else:
+        if isinstance(examined, Configuration) and not found:
+            return examined
+        if not isinstance(examined, Configuration):
+            found += [problem._replace(line=line_of(keys, problem.place)) for problem in examined]
+    return tuple(sorted(found, key=lambda problem: problem.line or 0))
+
+
+def _given_twice(keys: Sequence[Key]) -> list[Problem]:
+    """Return the keys of a file that stand there twice, where only one of them would count."""
+    return [
+        Problem(
+            key.place,
+            f"line {key.before} has this key already, and only one can count. "
+            "What helps: one of them, with all that is meant.",
+            key.line,
+        )
+        for key in keys
+        if key.before is not None
+    ]
 
 
 def _examined(
