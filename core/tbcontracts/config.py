@@ -20,7 +20,7 @@ from tbcontracts.config_sources import GivenTwiceError, Source, open_source
 from tbcontracts.contract import PRIORITY_MAX, BudgetContract, contract_fields
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.file_lines import Key, line_of
-from tbcontracts.patterns import ContractPattern, check_tie, is_pattern, literal
+from tbcontracts.patterns import ContractPattern, check_brackets, check_tie, is_pattern, literal
 from tbcontracts.settings import check_scope, check_warn_at
 from tbcontracts.usage import check_count
 
@@ -116,19 +116,26 @@ class UnattributedTable(AgentTable):
     def as_contract(self, unit: str) -> BudgetContract:
         """Return the contract."""
         fields = self.model_dump()
-        return _contract(fields.pop("agent"), fields, unit)
+        agent = fields.pop("agent")
+        return BudgetContract(agent, **_terms(agent, fields, unit))
 
 
 def _contract(name: str, fields: dict[str, Any], unit: str) -> BudgetContract:
     """Return a contract from a table of a file, or one for all agents whose names match."""
+    check_brackets(name)
+    terms = _terms(name, fields, unit)
+    if is_pattern(name):
+        return ContractPattern(name, **terms)
+    return BudgetContract(literal(name), **terms)
+
+
+def _terms(name: str, fields: dict[str, Any], unit: str) -> dict[str, Any]:
+    """Return the fields of a contract from those of a table."""
     if unit == "usd" and fields["max_usd"] is None and fields["max_tokens"] is None:
         msg = f'Agent {name!r} needs a budget in dollars: max_usd = "2.50".'
         raise ValueError(msg)
     given = {key: value for key, value in fields.items() if value is not None}
-    terms = contract_fields(given, unit, name, as_written=True)
-    if is_pattern(name):
-        return ContractPattern(name, **terms)
-    return BudgetContract(literal(name), **terms)
+    return contract_fields(given, unit, name, as_written=True)
 
 
 class BudgetFile(Table):

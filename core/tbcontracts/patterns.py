@@ -22,10 +22,20 @@ AGENTS_MAX = 1_000
 _SCOPES_MAX = 1_000
 _TOKEN = re.compile(r"\[(?:!.|[^!])[^\]]*\]|.", re.DOTALL)
 _ONE_CHARACTER = len("[x]")
+_RANGE = re.compile(r"(.)-(.)", re.DOTALL)
 
 
 class ContractPattern(BudgetContract):
     """The terms of every agent whose name matches; `agent_name` is the pattern."""
+
+    def __post_init__(self) -> None:
+        """Check every field, and the brackets of the pattern.
+
+        Raises:
+            ConfigurationError: A bracket is left open, or has a range that matches nothing.
+        """
+        super().__post_init__()
+        check_brackets(self.agent_name)
 
     def contract_of(self, name: str) -> BudgetContract:
         """Return the contract of an agent that matches."""
@@ -53,6 +63,27 @@ def _token(part: str) -> str:
     if len(part) == 1:
         return f"={part}"
     return f"={part[1]}" if len(part) == _ONE_CHARACTER else part
+
+
+def check_brackets(text: str) -> None:
+    """Refuse a bracket that would not mean what it says, before nothing ever matches it.
+
+    Raises:
+        ConfigurationError: One is left open, or has a range that is written backwards.
+    """
+    parts = _TOKEN.findall(text)
+    for part in parts:
+        if part == "[":
+            meant = "".join("[[]" if part == "[" else part for part in parts)
+            msg = f"The pattern {text!r} has a bracket that is left open."
+            helps = f"What helps: {meant!r} if names have a bracket there, or one that closes it."
+            raise ConfigurationError(msg, remedy=helps)
+        if len(part) > _ONE_CHARACTER:
+            for first, last in _RANGE.findall(part[1:-1].removeprefix("!")):
+                if first > last:
+                    msg = f"The pattern {text!r} has the range {first}-{last}, which holds nothing."
+                    helps = f"What helps: {last}-{first}, or the hyphen at the end of the bracket."
+                    raise ConfigurationError(msg, remedy=helps)
 
 
 def overlap(one: str, other: str) -> bool:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,6 +69,61 @@ def test_what_is_a_pattern(text: str, pattern: bool) -> None:
     assert is_pattern(text) is pattern
     if not pattern:
         assert fnmatchcase(literal(text), text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[oops", r"left open\. What helps: '\[\[\]oops' if names have a bracket there"),
+        ("a[*]b[c?", r"left open\. What helps: 'a\[\*\]b\[\[\]c\?'"),
+        ("[]", "left open"),
+        ("[!]", "left open"),
+        ("team [z-a]", "has the range z-a, which holds nothing. What helps: a-z,"),
+        ("[!9-0]*", "has the range 9-0, which holds nothing"),
+        ("[ab-cz-y]", "has the range z-y"),
+    ],
+)
+def test_a_bracket_that_means_nothing_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    """In code and in a file, where nothing would ever match it."""
+    with pytest.raises(ConfigurationError, match=said):
+        BudgetManager().register_pattern(text)
+    path = tmp_path / "b.toml"
+    path.write_text(f'[agents.a]\n[agents."{text}"]\n')
+    with pytest.raises(ConfigurationError, match=said) as refused:
+        load(path)
+    assert f"line 2, agents.{text}: The pattern" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("[[]oops", "[oops"),
+        ("a]", "a]"),
+        ("[a-]x", "-x"),
+        ("[-a]x", "ax"),
+        ("[a-c-0]x", "bx"),
+        ("[]-a]x", "_x"),
+        ("[+--]x", ",x"),
+    ],
+)
+def test_a_bracket_that_means_something_is_taken(text: str, name: str) -> None:
+    """A hyphen that is one, a bracket as a character, a range of one's own choice."""
+    contract = load({"agents": {text: {"max_tokens": 7}, "*": {"max_tokens": 1}}})
+    manager = BudgetManager()
+    for one in contract.contracts:
+        manager.register(one)
+    manager.record_usage(name, 0)
+    assert allocated(manager)[name] == 7
+
+
+def test_names_that_are_no_patterns_may_hold_anything() -> None:
+    """Where a name is asked for, brackets are a part of it; so in `unattributed`."""
+    manager = BudgetManager.from_config({"unattributed": {"agent": "other [*", "max_tokens": 3}})
+    manager.register_agent("[oops", max_tokens=2)
+    assert {name: one.max_tokens for name, one in manager.contracts.items()} == {
+        "other [*": 3,
+        "[oops": 2,
+    }
 
 
 PIECES = st.sampled_from(["a", "b", "*", "?", "[ab]", "[!a]", "[*]"])
