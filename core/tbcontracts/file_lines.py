@@ -111,12 +111,12 @@ class _Written:
         if self._next() == "{":
             self._at += 1
             of_table: dict[Place, int] = {}
-            while self._goes_on("}"):
+            while self._goes_on():
                 self._key(place, of_table)
         elif self._next() == "[":
             self._at += 1
             number = count()
-            while self._goes_on("]"):
+            while self._goes_on():
                 inner = (*place, str(next(number)))
                 self._found.append(Key(inner, self._line()))
                 self.read_value(inner)
@@ -160,12 +160,12 @@ class _Written:
         self._skip("\n" if self._sign == ":" else "")
         return tuple(parts)
 
-    def _goes_on(self, end: str) -> bool:
+    def _goes_on(self) -> bool:
         """Return whether a list or table has another item; go past its end where it has none."""
         self._skip("\n,")
-        if self._next() not in (end, _END):
+        if self._next() not in ("]", "}", _END):
             return True
-        self._at += self._next() == end
+        self._at += self._next() != _END
         return False
 
     def _skip(self, tokens: str) -> None:

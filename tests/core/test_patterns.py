@@ -470,7 +470,7 @@ def test_a_file_has_patterns_and_literal_stars() -> None:
         "BudgetContract",
         "BudgetContract",
     ]
-    with pytest.raises(ConfigurationError, match=r"agents: The patterns 'a\*' and '\*b' can match"):
+    with pytest.raises(ConfigurationError, match=r"agents\.\*b: The patterns 'a\*' and '\*b' can"):
         load({"agents": {"a*": {}, "*b": {}, "*": {}}})
     with pytest.raises(ConfigurationError, match=r"agents\.x\*: min_reserve of agent 'x\*' must"):
         load({"agents": {"x*": {"max_tokens": 5, "min_reserve": 9}}})
