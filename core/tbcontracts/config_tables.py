@@ -69,6 +69,13 @@ class ContractTable(Table):
 class AgentTable(ContractTable):
     """The contract of one agent, or of each one whose name matches."""
 
+    agents_max: int | None = Field(
+        default=None,
+        ge=1,
+        le=AMOUNT_MAX,
+        description="Of a pattern: how many agents it makes in one scope at most; 1000.",
+    )
+
 
 class UnattributedTable(ContractTable):
     """The contract that pays for calls which no other contract answers for."""

@@ -121,6 +121,10 @@ class Values:
         """Return the contract of a table."""
         given = {key: value for key, value in table.model_dump().items() if value is not None}
         given.pop("agent", None)
+        if "agents_max" in given and make is BudgetContract:
+            said = f"it limits what a pattern makes, and {name!r} is one agent."
+            self.problems.append(Problem((*place, "agents_max"), said))
+            del given["agents_max"]
         unit: str = file.unit
         if ("unit",) in self._bad:  # then it is what the table takes it for
             unit = "usd" if any(key in given for key in _IN_DOLLARS) else "tokens"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tbcontracts import BudgetContract, BudgetManager
 from tbcontracts.config import json_schema, load
 from tbcontracts.config_dollars import PriceOfModel
-from tbcontracts.config_tables import AgentTable, BudgetFile
+from tbcontracts.config_tables import AgentTable, BudgetFile, ContractTable
 from tbcontracts.contract import BudgetContract as Contract
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.file_lines import keys_of, line_of
@@ -126,7 +126,8 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     settings = set(Settings.__dataclass_fields__) | others
     assert set(BudgetFile.model_fields) == settings
     fields = set(Contract.__dataclass_fields__) - {"agent_name", "unit"}
-    assert set(AgentTable.model_fields) == fields | {"max_usd", "min_reserve_usd"}
+    assert set(ContractTable.model_fields) == fields | {"max_usd", "min_reserve_usd"}
+    assert set(AgentTable.model_fields) - set(ContractTable.model_fields) == {"agents_max"}
 
 
 @pytest.mark.parametrize(
