@@ -1,14 +1,15 @@
-"""What contract files say of money: sums, as text or as numbers, and prices of models."""
+"""What may stand in contract files: sums of money, prices of models, shares, paths of fields."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
 from pydantic_core import PydanticCustomError
 
-from tbcontracts.model_price import ModelPrice
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
 
 
 class Table(BaseModel):
@@ -17,18 +18,17 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-_NO_DOLLARS: Final = ("dollars", 'must be dollars, such as "2.50"')
+def _or(must: LiteralString) -> WrapValidator:
+    """Say of a value that is none what it must be, and not which of several checks it failed."""
+    kind = "must_be"
 
+    def checked(value: Any, check: Callable[[Any], Any]) -> Any:
+        try:
+            return check(value)
+        except ValidationError:
+            raise PydanticCustomError(kind, must) from None
 
-def _as_dollars(value: Any, check: Callable[[Any], Any]) -> Any:
-    """Say of a sum that is none what it must be, and not which of three kinds of number it is not.
-
-    How many places it may have, and how large it may be, is said where it is used.
-    """
-    try:
-        return check(value)
-    except ValidationError:
-        raise PydanticCustomError(*_NO_DOLLARS) from None
+    return WrapValidator(checked)
 
 
 Dollars = Annotated[
@@ -36,9 +36,17 @@ Dollars = Annotated[
     | Annotated[int, Field(ge=0)]
     | Annotated[float, Field(ge=0)]
     | None,
-    WrapValidator(_as_dollars),
+    _or('must be dollars, such as "2.50"'),
 ]
-"""A sum as it is written, as text or as a number."""
+"""A sum as it is written; how many places it may have, and how large it may be, is said later."""
+Share = Annotated[float, Field(gt=0, le=1), _or("must be a share above 0 and up to 1, such as 0.8")]
+"""A share of a budget."""
+FieldPath = Annotated[
+    str,
+    Field(pattern=r"^\s*[^.\s][^.]*(\.\s*[^.\s][^.]*)*$"),
+    _or('must be a path such as "answer.confidence"'),
+]
+"""Where something stands in what an agent returns."""
 
 
 class PriceOfModel(Table):
@@ -54,7 +62,3 @@ class PriceOfModel(Table):
     )
     reasoning: Dollars = Field(default=None, description="Output that is reasoning; as output.")
     request: Dollars = Field(default=None, description="Dollars for each request beside tokens.")
-
-    def price(self) -> ModelPrice:
-        """Return the price of a model."""
-        return ModelPrice.per_million(as_written=True, **self.model_dump())

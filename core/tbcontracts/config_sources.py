@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tbcontracts.errors import ConfigurationError
-from tbcontracts.file_lines import line_of
+from tbcontracts.file_lines import Key, keys_of
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 """A file's path, or what stands in such a file."""
 
 _SHOWN_MAX = 60
+_TWICE = re.compile(
+    r"(?:Cannot (?:declare|mutate|overwrite|redefine)|Duplicate) .*\(at line (?P<line>\d+),"
+)
+"""What the TOML reader says of a key or table that stands there already."""
+
+
+class GivenTwiceError(ValueError):
+    """Something stands in a file twice, and so the file has no meaning."""
 
 
 class Given(NamedTuple):
@@ -31,9 +40,9 @@ class Given(NamedTuple):
         """Show a value in an error, short."""
         return _cut(repr(value))
 
-    def line_of(self, place: tuple[str, ...]) -> None:  # noqa: ARG002
-        """Return None."""
-        return
+    def keys(self) -> list[Key]:
+        """Return none: a mapping has no lines."""
+        return []
 
 
 class File(NamedTuple):
@@ -47,6 +56,7 @@ class File(NamedTuple):
         """Return what stands in it.
 
         Raises:
+            GivenTwiceError: The format takes no key twice, and one is.
             ValueError: It is not written as its format asks, or holds no table.
         """
         try:
@@ -65,9 +75,9 @@ class File(NamedTuple):
             return _cut(repr(value))
         return _cut(json.dumps(value, ensure_ascii=False, default=str))
 
-    def line_of(self, place: tuple[str, ...]) -> int | None:
-        """Return the line of a key, if it can be found."""
-        return line_of(self.text, self.path.suffix.lower(), place)
+    def keys(self) -> list[Key]:
+        """Return its keys with their lines, as far as they can be found."""
+        return keys_of(self.text, self.path.suffix.lower())
 
 
 def open_source(source: Source) -> Given | File:
@@ -106,7 +116,15 @@ def _parse_toml(text: str) -> Any:
                 'TOML files need tomli on Python 3.10. What helps: pip install "tbcontracts[cli]".'
             )
             raise ImportError(msg, name="tomli") from error
-    return tomllib.loads(text)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        twice = _TWICE.match(str(error))
+        if twice is None:
+            raise
+        msg = f"line {twice['line']}: this key or table was begun above already. What helps: "
+        msg += "all that belongs to one table in one place."
+        raise GivenTwiceError(msg) from None
 
 
 def _parse_yaml(text: str) -> Any:

@@ -169,9 +169,11 @@ class ContractDoor:
             max_output_tokens=max_output_tokens,
             on_exceeded=on_exceeded,
             confidence_key=confidence_key,
+            agents_max=agents_max,
             **self._budget(pattern, max_tokens, min_reserve, max_usd, min_reserve_usd),
         )
-        return self._engine.register_pattern(terms, agents_max)
+        self._engine.register(terms)
+        return terms
 
     def _budget(
         self, name: str, max_tokens: Any, min_reserve: Any, max_usd: Any, min_reserve_usd: Any

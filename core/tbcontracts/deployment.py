@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from tbcontracts import env
-from tbcontracts.config import Configuration, Problem, examine, load, wrong
+from tbcontracts.config import Configuration, examine, load, wrong
 from tbcontracts.config_sources import Source
+from tbcontracts.config_values import Problem
 from tbcontracts.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -60,9 +62,8 @@ def _from_environment() -> dict[env.Variable, Any]:
         if isinstance(found, Configuration):
             checked[variable] = found.settings[key]
         else:
-            problems += [
-                problem._replace(place=(variable.name, *problem.place[1:])) for problem in found
-            ]
+            # An element of a list is named by its value: in a variable nobody counts from 0.
+            problems += [problem._replace(place=(variable.name,)) for problem in found]
     if problems:
         where = "The environment"
         raise wrong(where, problems)
@@ -72,6 +73,9 @@ def _from_environment() -> dict[env.Variable, Any]:
 def _number(text: str) -> float | str:
     """Return a number that stands in a text; the text where it is none, for the error."""
     try:
-        return float(text)
+        number = float(text) if text.isascii() else math.nan
     except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
         return text.strip()
+    return int(number) if number.is_integer() else number

@@ -10,6 +10,7 @@ import re
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 
@@ -22,14 +23,36 @@ AGENTS_MAX = 1_000
 _SCOPES_MAX = 1_000
 _TOKEN = re.compile(r"\[(?:!.|[^!])[^\]]*\]|.", re.DOTALL)
 _ONE_CHARACTER = len("[x]")
+_RANGE = re.compile(r"(.)-(.)", re.DOTALL)
 
 
+@dataclass(frozen=True)
 class ContractPattern(BudgetContract):
     """The terms of every agent whose name matches; `agent_name` is the pattern."""
 
+    agents_max: int = AGENTS_MAX
+    """How many agents it makes in one scope at most; further names have no contract by it."""
+
+    def __post_init__(self) -> None:
+        """Check every field, and the brackets of the pattern.
+
+        Raises:
+            ConfigurationError: A bracket is left open, or has a range that matches nothing.
+        """
+        super().__post_init__()
+        check_brackets(self.agent_name)
+        what = f"agents_max of {self.agent_name!r}"
+        object.__setattr__(self, "agents_max", check_amount(self.agents_max, what, minimum=1))
+
+    def __hash__(self) -> int:
+        """Hash by name, as every contract does."""
+        return hash(self.agent_name)
+
     def contract_of(self, name: str) -> BudgetContract:
         """Return the contract of an agent that matches."""
-        return BudgetContract(**{**self.as_dict(), "agent_name": name})
+        terms = {**self.as_dict(), "agent_name": name}
+        del terms["agents_max"]
+        return BudgetContract(**terms)
 
 
 def is_pattern(text: str) -> bool:
@@ -53,6 +76,27 @@ def _token(part: str) -> str:
     if len(part) == 1:
         return f"={part}"
     return f"={part[1]}" if len(part) == _ONE_CHARACTER else part
+
+
+def check_brackets(text: str) -> None:
+    """Refuse a bracket that would not mean what it says, before nothing ever matches it.
+
+    Raises:
+        ConfigurationError: One is left open, or has a range that is written backwards.
+    """
+    parts = _TOKEN.findall(text)
+    for part in parts:
+        if part == "[":
+            meant = "".join("[[]" if part == "[" else part for part in parts)
+            msg = f"The pattern {text!r} has a bracket that is left open."
+            helps = f"What helps: {meant!r} if names have a bracket there, or one that closes it."
+            raise ConfigurationError(msg, remedy=helps)
+        if len(part) > _ONE_CHARACTER:
+            for first, last in _RANGE.findall(part[1:-1].removeprefix("!")):
+                if first > last:
+                    msg = f"The pattern {text!r} has the range {first}-{last}, which holds nothing."
+                    helps = f"What helps: {last}-{first}, or the hyphen at the end of the bracket."
+                    raise ConfigurationError(msg, remedy=helps)
 
 
 def overlap(one: str, other: str) -> bool:
@@ -96,7 +140,6 @@ class Patterns:
 
     def __init__(self) -> None:
         self._patterns: tuple[ContractPattern, ...] = ()
-        self._agents_max: dict[str, int] = {}
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._lock = threading.RLock()  # a finalizer may come back here on the same thread
 
@@ -108,36 +151,22 @@ class Patterns:
         """Go through them, the most specific first."""
         return iter(self._patterns)
 
-    def add(self, pattern: ContractPattern, agents_max: int = AGENTS_MAX) -> ContractPattern:
+    def add(self, pattern: ContractPattern) -> ContractPattern:
         """Add a pattern; the same one again changes nothing.
 
         Raises:
             ConfigurationError: It is as specific as another one that can match the same name.
             ContractConflictError: It is there already, with other terms.
         """
-        agents_max = check_amount(agents_max, f"agents_max of {pattern.agent_name!r}", minimum=1)
         with self._lock:
             for known in self._patterns:
                 if known.agent_name == pattern.agent_name:
-                    return self._same(known, pattern, agents_max)
+                    return _same(known, pattern)
                 check_tie(known.agent_name, pattern.agent_name)
             found = [*self._patterns, pattern]
             found.sort(key=lambda one: (-len(literal(one.agent_name)), one.agent_name))
-            self._agents_max[pattern.agent_name] = agents_max
             self._patterns = tuple(found)
         return pattern
-
-    def _same(
-        self, known: ContractPattern, pattern: ContractPattern, agents_max: int
-    ) -> ContractPattern:
-        if known == pattern and agents_max == self._agents_max[known.agent_name]:
-            return known
-        was = self._agents_max[known.agent_name]
-        msg = (
-            f"The pattern {known.agent_name!r} is registered already, as {known} with "
-            f"agents_max={was}, not {pattern} with agents_max={agents_max}."
-        )
-        raise ContractConflictError(msg, remedy="What helps: the same terms in both places.")
 
     def match(self, name: str) -> ContractPattern | None:
         """Return the most specific pattern that a name matches, if it can be a name at all."""
@@ -159,7 +188,7 @@ class Patterns:
         if pattern is None:
             return None
         made = seen.made[pattern.agent_name] if seen is not None else ()
-        if name not in made and len(made) >= self._agents_max[pattern.agent_name]:
+        if name not in made and len(made) >= pattern.agents_max:
             return None
         return pattern.contract_of(name)
 
@@ -167,10 +196,10 @@ class Patterns:
         """Say that a pattern makes no more agents in a scope."""
         name = pattern.agent_name
         return (
-            f"The pattern {name!r} made {self._agents_max[name]:,} agents in scope {scope!r}: "
+            f"The pattern {name!r} made {pattern.agents_max:,} agents in scope {scope!r}: "
             "further names are treated as if no contract were there for them. Where names hold a "
             "number or an id that never comes twice, give their calls one name; where that many "
-            "agents are meant, register_pattern takes agents_max=."
+            "agents are meant, a file and register_pattern take agents_max."
         )
 
     def is_seen(self, scope: str, name: str) -> bool:
@@ -203,6 +232,18 @@ class Patterns:
             while len(self._seen) > _SCOPES_MAX:
                 self._seen.popitem(last=False)
         return seen
+
+
+def _same(known: ContractPattern, pattern: ContractPattern) -> ContractPattern:
+    """Return the pattern that is known, if the other one is the same.
+
+    Raises:
+        ContractConflictError: It has other terms.
+    """
+    if known == pattern:
+        return known
+    msg = f"The pattern {known.agent_name!r} is registered already, as {known}, not {pattern}."
+    raise ContractConflictError(msg, remedy="What helps: the same terms in both places.")
 
 
 def check_tie(one: str, other: str) -> None:

@@ -9,7 +9,7 @@ from tbcontracts import attribution
 from tbcontracts.commands import Command, agent_of
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import ContractConflictError, UnknownAgentError
-from tbcontracts.patterns import AGENTS_MAX, ContractPattern, Patterns
+from tbcontracts.patterns import ContractPattern, Patterns
 from tbcontracts.settings import check_unit
 
 _WARNED_MAX = 1_000
@@ -50,7 +50,7 @@ class Registry:
             raise TypeError(msg)
         check_unit(contract, self._unit)
         if isinstance(contract, ContractPattern):
-            return self.register_pattern(contract)
+            return self.patterns.add(contract)
         name = contract.agent_name
         with self._lock:
             known = self.contracts.get(name)
@@ -63,12 +63,6 @@ class Registry:
             remedy = f"What helps: manager.change_contract({name!r}, ...)."
             raise ContractConflictError(msg, remedy=remedy)
         return known
-
-    def register_pattern(
-        self, pattern: ContractPattern, agents_max: int = AGENTS_MAX
-    ) -> ContractPattern:
-        """Add terms for every agent whose name matches; see `Patterns.add`."""
-        return self.patterns.add(pattern, agents_max)
 
     def is_limited(self, scope: str, agent: str) -> bool:
         """Return whether an agent has a contract in a scope."""

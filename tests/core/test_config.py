@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tbcontracts import BudgetContract, BudgetManager
-from tbcontracts.config import AgentTable, BudgetFile, json_schema, load
+from tbcontracts.config import json_schema, load
 from tbcontracts.config_dollars import PriceOfModel
+from tbcontracts.config_tables import AgentTable, BudgetFile, ContractTable
 from tbcontracts.contract import BudgetContract as Contract
 from tbcontracts.errors import ConfigurationError
+from tbcontracts.file_lines import keys_of, line_of
 from tbcontracts.settings import Settings
 
 TOML = """
@@ -122,7 +126,8 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     settings = set(Settings.__dataclass_fields__) | others
     assert set(BudgetFile.model_fields) == settings
     fields = set(Contract.__dataclass_fields__) - {"agent_name", "unit"}
-    assert set(AgentTable.model_fields) == fields | {"max_usd", "min_reserve_usd"}
+    assert set(ContractTable.model_fields) == fields | {"max_usd", "min_reserve_usd"}
+    assert set(AgentTable.model_fields) - set(ContractTable.model_fields) == {"agents_max"}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +136,7 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ({"enforcemen": "strict"}, "enforcemen: there is no such key. Did you mean 'enforcement'?"),
         ({"policy": "fair"}, "policy: must be 'priority', not 'fair'."),
         ({"scope": "a{b}"}, "scope: The scope name 'a{b}' has braces that are no period"),
-        ({"count": {"inputs": 2}}, "count: count has no bucket 'inputs'"),
+        ({"count": {"inputs": 2}}, "count.inputs: count has no bucket 'inputs'"),
         ({"count": 5}, "count: must be 'total' or 'uncached', not 5."),
         ({"unattributed": "drop"}, "unattributed: must be 'track' or 'deny', not 'drop'."),
         ({"unattributed": {"max_tokens": 5}}, "unattributed.agent: this key is missing."),
@@ -154,7 +159,7 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
             "agents.a.on_exceeded.fallbak: there is no such key. Did you mean 'fallback'?",
         ),
         ({"agents": {" ": {}}}, "agents. : The agent name must not be empty."),
-        ({"agents": {"a": {}, " a": {}}}, "agents. a: another key is the same name, 'a'."),
+        ({"agents": {"a": {}, " a": {}}}, "agents. a: the key 'a' is the same name, 'a'."),
         ({"agents": {5: {}}}, "agents.5: must be"),
     ],
 )
@@ -195,6 +200,99 @@ def test_files_that_cannot_be_read(tmp_path: Path, name: str, text: str, said: s
     path.write_text(text)
     assert said in wrong(path)
     assert str(path) in wrong(path)
+
+
+TWICE = " has this key already, and only one can count."
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (
+            "b.toml",
+            "[agents.a]\npriority = 1\npriority = 2\n\n[agents.b]\n[agents.'a']\n",
+            [f"line 3, agents.a.priority: line 2{TWICE}", f"line 6, agents.a: line 1{TWICE}"],
+        ),
+        ("b.toml", 'agents.a = {"x" = 1, x = 2}', [f"line 1, agents.a.x: line 1{TWICE}"]),
+        (
+            "b.toml",
+            "agents.a.priority = 1\n[agents.a]\n",
+            ["line 2: this key or table was begun above already. What helps: all that belongs"],
+        ),
+        (
+            "b.yaml",
+            "agents:\n  a: {max_tokens: 5}\n  b: &b {priority: 0}\n  'a': {priorty: 9}\n",
+            [
+                "line 3, agents.b.priority: must be greater than",
+                f"line 4, agents.a: line 2{TWICE}",
+                "line 4, agents.a.priorty: there is no such key.",
+            ],
+        ),
+        (
+            "b.json",
+            '{\n\t"scope": "{",\n\t"agents": {"a": {}, "a"\n: {}},\n"\\u0073cope": "b"}',
+            [f"line 3, agents.a: line 3{TWICE}", f"line 5, scope: line 2{TWICE}"],
+        ),
+    ],
+)
+def test_a_key_given_twice_is_a_mistake(
+    tmp_path: Path, name: str, text: str, said: list[str]
+) -> None:
+    """With both lines, and beside all else that is wrong: the last one never counts in silence."""
+    path = tmp_path / name
+    path.write_text(text)
+    told = wrong(path)
+    assert [part for part in said if part not in told] == []
+    assert "What helps: " in told
+
+
+def test_what_stands_twice_by_right_is_no_mistake(tmp_path: Path) -> None:
+    """An anchor used twice, and keys that are merged and then changed."""
+    path = tmp_path / "b.yaml"
+    path.write_text(
+        "agents:\n"
+        "  a: &a {max_tokens: 5, priority: 2}\n"
+        "  b: *a\n"
+        "  c:\n    <<: *a\n    priority: 3\n"
+        "  d:\n    <<: [*a]\n    <<: *a\n"
+    )
+    assert [(one.agent_name, one.priority) for one in load(path).contracts] == [
+        ("a", 2),
+        ("b", 2),
+        ("c", 3),
+        ("d", 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "place", "line"),
+    [
+        ("b.toml", '#\n[a."b.c"] # x\nd = [\n  1, # [e]\n  "]",\n  3]\n', "a/b.c/d/2", 6),
+        ("b.toml", '[a]\nb = """\n[c]\n"""\nd = 1\n', "a/d", 5),
+        ("b.toml", "[a]\nb = '''\n[c]\n'''\nd = {e.f = 1.5, g = 2}\n", "a/d/e/f", 5),
+        ("b.toml", "[[a]]\nb = 1\n[[a]]\nb = 1979-05-27T07:32:00Z\n", "a/1/b", 4),
+        ("b.toml", "a = 1\n\n'b' . c = 2", "b/c", 3),
+        ("b.toml", 'a = = 1\nb\n"\\u0063" = 1', "c", 3),
+        ("b.json", '{"a": [1,\n\t{"b": 1e5, "c":\n2}]}', "a/1/c", 2),
+        ("b.json", '\n{"a\\"": {\n"b": "}"},\n"c": -1.5}', "c", 4),
+        ("b.yaml", "a:\n- 1\n-\n  b: 2\n", "a/1/b", 4),
+        ("b.toml", "[a]\n", "a/b/c", 1),
+        ("b.toml", "[a]\n", "b", None),
+    ],
+)
+def test_a_key_is_found_where_it_stands(name: str, text: str, place: str, line: int | None) -> None:
+    """In each format, however it is written; one that is missing has the line of its table."""
+    found = keys_of(text, Path(name).suffix)
+    assert line_of(found, tuple(place.split("/"))) == line
+    assert [key for key in found if key.before is not None] == []
+
+
+@given(st.text("ab\n\t \"'[]{}=:,.#\\-&*<0"), st.sampled_from((".toml", ".json", ".yaml")))
+@example("[}", ".json")
+@example("{]", ".json")
+def test_lines_of_any_text_can_be_asked_for(text: str, suffix: str) -> None:
+    """A file that is none of its format has lines as far as it can be followed."""
+    assert all(key.line <= text.count("\n") + 1 for key in keys_of(text, suffix))
 
 
 @pytest.mark.parametrize(
@@ -283,7 +381,117 @@ def test_parts_whose_shape_is_right_are_looked_at_beside_others() -> None:
         load({"warn_at": [1.5], "agents": {"a": {"prioriti": 2}, "b": {"min_reserve": 5_000}}})
     said = str(refused.value)
     assert "3 things are wrong" in said
-    assert all(part in said for part in ("warn_at must hold", "'priority'", "min_reserve of agent"))
+    assert all(part in said for part in ("warn_at.0: must", "'priority'", "min_reserve of agent"))
+
+
+BROKEN = """\
+unit = "tokns"
+scope = "x{y}"
+warn_at = [0.5,
+  1.5, "a",
+  0]
+count = {inputs = 2, output = -1}
+[unattributed]
+agent = ""
+priority = 0
+[agents."a*"]
+priority = 0
+confidence_key = "a..b"
+[agents."*b"]
+max_tokens = 5
+min_reserve = 9
+[agents."bell\\u0007"]
+on_exceeded = {fallback = ""}
+[agents." w"]
+[agents.w]
+prioritie = 1
+max_usd = "0.0000001"
+[agents.x]
+max_usd = 1
+min_reserve = 1
+[prices.m]
+input = 9999999999
+output = "x"
+[prices.n]
+request = 1
+"""
+SAID = {
+    (1, "unit", "must be 'tokens' or 'usd', not 'tokns'"),
+    (2, "scope", "The scope name 'x{y}' has braces that are no period"),
+    (4, "warn_at.1", "must be a share above 0 and up to 1, such as 0.8, not 1.5"),
+    (4, "warn_at.2", "must be a share above 0 and up to 1, such as 0.8, not 'a'"),
+    (5, "warn_at.3", "must be a share above 0 and up to 1, such as 0.8, not 0"),
+    (6, "count.inputs", "count has no bucket 'inputs'"),
+    (6, "count.output", "count: the weight of 'output' must be a number between"),
+    (9, "unattributed.priority", "must be greater than or equal to 1, not 0"),
+    (11, "agents.a*.priority", "must be greater than or equal to 1, not 0"),
+    (12, "agents.a*.confidence_key", "must be a path such as \"answer.confidence\", not 'a..b'"),
+    (13, "agents.*b", "The patterns 'a*' and '*b' can match the same name"),
+    (13, "agents.*b", "min_reserve of agent '*b' must be at most its max_tokens (5), not 9"),
+    (16, "agents.bell\\x07", "The agent name must not hold control characters: 'bell\\x07'"),
+    (17, "agents.bell\\x07.on_exceeded.fallback", "must not be empty, not ''"),
+    (19, "agents.w", "the key ' w' is the same name, 'w'"),
+    (20, "agents.w.prioritie", "there is no such key. Did you mean 'priority'?"),
+    (
+        24,
+        "agents.x.min_reserve",
+        "min_reserve of agent 'x' is in tokens, and these budgets are in d",
+    ),
+    (26, "prices.m.input", "The price of input must be between 0 and 1,000,000 dollars, not 999"),
+    (27, "prices.m.output", "must be dollars, such as \"2.50\", not 'x'"),
+    (28, "prices.n", "A price needs dollars for a million tokens of input"),
+}
+
+
+def test_mistakes_of_every_kind_are_said_at_once(tmp_path: Path) -> None:
+    """Shapes, values, names, and what does not go together: each with its line and its key."""
+    path = tmp_path / "b.toml"
+    path.write_text(BROKEN)
+    first, *lines = wrong(path).splitlines()
+    told = [(line, said) for line in lines for said in SAID if as_said(*said) in line]
+    assert first == f"{path}: {len(SAID)} things are wrong."
+    assert {said for _, said in told} == SAID
+    assert len(told) == len(lines) == len(SAID)
+
+
+def as_said(line: int, place: str, said: str) -> str:
+    """Return how a mistake begins."""
+    return f"  line {line}, {place}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"enforcement": "strict", "on_store_error": "allow"}, "on_store_error: on_store_error="),
+        ({"unit": "usd", "count": "uncached"}, "count: count says how tokens weigh"),
+        ({"unit": "usd", "agents": {"a": {}}}, "agents.a: Agent 'a' needs a budget in dollars"),
+    ],
+)
+def test_what_does_not_go_together_is_told_with_its_place(
+    content: dict[str, Any], said: str
+) -> None:
+    """Where the file says both, `tbc check` says so and not only the manager."""
+    assert said in wrong(content)
+
+
+def test_one_mistake_is_told_once() -> None:
+    """What is missing because of a mistake is no other mistake."""
+    agents = {"a": {"max_usd": "x", "min_reserve_usd": 5}, "b": {"max_us": 5, "priority": 2}}
+    assert "2 things are wrong" in wrong({"unit": "usd", "agents": agents})
+    assert "are wrong" not in wrong({"unit": "us", "agents": {"a": {"max_usd": 5}}})
+
+
+def test_a_star_in_a_name_is_no_pattern_of_that_spelling() -> None:
+    """They are two agents: all that match, and the one that is called so."""
+    both = load({"agents": {"a*": {"max_tokens": 5}, "a[*]": {"max_tokens": 6}}}).contracts
+    assert [(one.agent_name, one.max_tokens) for one in both] == [("a*", 5), ("a*", 6)]
+    manager = BudgetManager()
+    for one in both:
+        manager.register(one)
+    assert manager.remaining("a*") == 6
+    other = manager.contract_of("ab")
+    assert other is not None
+    assert other.max_tokens == 5
 
 
 def test_every_key_is_on_the_page_of_files() -> None:

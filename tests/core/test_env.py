@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tbcontracts import BudgetExceededError, BudgetManager, env
-from tbcontracts.config import BudgetFile
+from tbcontracts.config_tables import BudgetFile
 from tbcontracts.errors import ConfigurationError
 
 FILE = {"scope": "of the file", "agents": {"writer": {"max_tokens": 100}}}
@@ -99,8 +99,17 @@ def test_the_file_may_be_named_outside(monkeypatch: pytest.MonkeyPatch, tmp_path
         ("STORE", "redis://u:secret\u2100@host", "TBCONTRACTS_STORE is not a URL."),
         ("STORE", "redis://u:secret@host:port", "TBCONTRACTS_STORE"),
         ("OUTBOX", "/no/such/folder/outbox", "TBCONTRACTS_OUTBOX"),
-        ("WARN_AT", "80 %", "TBCONTRACTS_WARN_AT.0: must be a number, not '80 %'"),
-        ("WARN_AT", "0.5,80", "TBCONTRACTS_WARN_AT: warn_at must hold shares above 0 and up to 1"),
+        (
+            "WARN_AT",
+            "80 %",
+            "_WARN_AT: must be a share above 0 and up to 1, such as 0.8, not '80 %'.",
+        ),
+        (
+            "WARN_AT",
+            "0.5,80",
+            "_WARN_AT: must be a share above 0 and up to 1, such as 0.8, not 80.",
+        ),
+        ("WARN_AT", "\uff10.8", "TBCONTRACTS_WARN_AT: must be a share"),
         ("DISABLED", "perhaps", "TBCONTRACTS_DISABLED must be 1 or 0, not 'perhaps'"),
     ],
 )

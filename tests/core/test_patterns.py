@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,6 +69,61 @@ def test_what_is_a_pattern(text: str, pattern: bool) -> None:
     assert is_pattern(text) is pattern
     if not pattern:
         assert fnmatchcase(literal(text), text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[oops", r"left open\. What helps: '\[\[\]oops' if names have a bracket there"),
+        ("a[*]b[c?", r"left open\. What helps: 'a\[\*\]b\[\[\]c\?'"),
+        ("[]", "left open"),
+        ("[!]", "left open"),
+        ("team [z-a]", "has the range z-a, which holds nothing. What helps: a-z,"),
+        ("[!9-0]*", "has the range 9-0, which holds nothing"),
+        ("[ab-cz-y]", "has the range z-y"),
+    ],
+)
+def test_a_bracket_that_means_nothing_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    """In code and in a file, where nothing would ever match it."""
+    with pytest.raises(ConfigurationError, match=said):
+        BudgetManager().register_pattern(text)
+    path = tmp_path / "b.toml"
+    path.write_text(f'[agents.a]\n[agents."{text}"]\n')
+    with pytest.raises(ConfigurationError, match=said) as refused:
+        load(path)
+    assert f"line 2, agents.{text}: The pattern" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("[[]oops", "[oops"),
+        ("a]", "a]"),
+        ("[a-]x", "-x"),
+        ("[-a]x", "ax"),
+        ("[a-c-0]x", "bx"),
+        ("[]-a]x", "_x"),
+        ("[+--]x", ",x"),
+    ],
+)
+def test_a_bracket_that_means_something_is_taken(text: str, name: str) -> None:
+    """A hyphen that is one, a bracket as a character, a range of one's own choice."""
+    contract = load({"agents": {text: {"max_tokens": 7}, "*": {"max_tokens": 1}}})
+    manager = BudgetManager()
+    for one in contract.contracts:
+        manager.register(one)
+    manager.record_usage(name, 0)
+    assert allocated(manager)[name] == 7
+
+
+def test_names_that_are_no_patterns_may_hold_anything() -> None:
+    """Where a name is asked for, brackets are a part of it; so in `unattributed`."""
+    manager = BudgetManager.from_config({"unattributed": {"agent": "other [*", "max_tokens": 3}})
+    manager.register_agent("[oops", max_tokens=2)
+    assert {name: one.max_tokens for name, one in manager.contracts.items()} == {
+        "other [*": 3,
+        "[oops": 2,
+    }
 
 
 PIECES = st.sampled_from(["a", "b", "*", "?", "[ab]", "[!a]", "[*]"])
@@ -143,7 +199,7 @@ def test_ties_and_conflicts_are_refused() -> None:
     manager.register_pattern("ab*", max_tokens=2)  # as long, but no name matches both
     with pytest.raises(ContractConflictError, match=r"pattern 're\*' is registered already"):
         manager.register_pattern("re*", max_tokens=2)
-    with pytest.raises(ContractConflictError, match=r"agents_max=1000, not .* agents_max=5\."):
+    with pytest.raises(ContractConflictError, match=r"agents_max=1000\), not .*agents_max=5\)"):
         manager.register_pattern("re*", max_tokens=1, agents_max=5)
     with pytest.raises(ValueError, match="agents_max"):
         manager.register_pattern("x*", agents_max=0)
@@ -414,7 +470,51 @@ def test_a_file_has_patterns_and_literal_stars() -> None:
         "BudgetContract",
         "BudgetContract",
     ]
-    with pytest.raises(ConfigurationError, match=r"agents: The patterns 'a\*' and '\*b' can match"):
+    with pytest.raises(ConfigurationError, match=r"agents\.\*b: The patterns 'a\*' and '\*b' can"):
         load({"agents": {"a*": {}, "*b": {}, "*": {}}})
     with pytest.raises(ConfigurationError, match=r"agents\.x\*: min_reserve of agent 'x\*' must"):
         load({"agents": {"x*": {"max_tokens": 5, "min_reserve": 9}}})
+
+
+@pytest.mark.parametrize("name", ["b.toml", "b.yaml"])
+def test_a_file_says_how_many_agents_a_pattern_makes(tmp_path: Path, name: str) -> None:
+    """As `register_pattern` does; a further name has no contract, and a warning says so."""
+    path = tmp_path / name
+    toml = '[agents."re*"]\nmax_tokens = 5\nagents_max = 2\n'
+    path.write_text(toml if path.suffix == ".toml" else 'agents: {"re*": {"agents_max": 2}}')
+    manager = BudgetManager.from_config(path)
+    manager.record_usage("re1", 1)
+    manager.record_usage("re2", 1)
+    with pytest.warns(UserWarning, match=r"made 2 agents .* a file and register_pattern take"):
+        assert manager.contract_of("re3") is None
+    with pytest.raises(UnknownAgentError):
+        manager.record_usage("re3", 1)
+    assert manager.contract_of("re1") is not None
+    assert "agents_max" not in manager.contracts["re1"].as_dict()
+    assert [one.agents_max for one in manager.patterns] == [2]
+
+
+@pytest.mark.parametrize(
+    ("agents", "said"),
+    [
+        ({"re*": {"agents_max": 0}}, "agents.re*.agents_max: must be greater than or equal to 1"),
+        ({"re*": {"agents_max": "2"}}, "agents.re*.agents_max: must be a whole number, not '2'"),
+        (
+            {"re": {"agents_max": 2}},
+            "agents.re.agents_max: it limits what a pattern makes, and",
+        ),
+        ({"re[*]": {"agents_max": 2}}, "it limits what a pattern makes, and 're*' is one agent."),
+    ],
+)
+def test_how_many_agents_is_a_number_and_of_a_pattern(agents: dict[str, Any], said: str) -> None:
+    """A contract of one name makes one agent."""
+    with pytest.raises(ConfigurationError) as refused:
+        load({"agents": agents})
+    assert said in str(refused.value)
+
+
+def test_a_pattern_has_a_hash_whatever_its_fallback_is() -> None:
+    """As every contract has; how many agents it makes is a part of what it says."""
+    one = ContractPattern("re*", on_exceeded={"fallback": []})
+    assert {one: 1}[one] == 1
+    assert one != ContractPattern("re*", on_exceeded={"fallback": []}, agents_max=5)

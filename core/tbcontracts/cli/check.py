@@ -16,7 +16,8 @@ from tbcontracts.patterns import ContractPattern
 from tbcontracts.stores.urls import masked
 
 if TYPE_CHECKING:
-    from tbcontracts.config import Configuration, Problem
+    from tbcontracts.config import Configuration
+    from tbcontracts.config_values import Problem
 
 
 class _Checked(NamedTuple):

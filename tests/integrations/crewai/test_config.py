@@ -361,7 +361,8 @@ def test_the_environment_of_a_crew(
 
 def test_files_annotations_and_blocks_have_the_same_keys() -> None:
     """A contract's fields, wherever it is written down."""
-    from tbcontracts.config import AgentTable
+    from tbcontracts.config import load
+    from tbcontracts.config_tables import ContractTable
     from tbcontracts_crewai.config import _FIELDS
     from tbcontracts_langgraph import budget
 
@@ -375,15 +376,13 @@ def test_files_annotations_and_blocks_have_the_same_keys() -> None:
         "confidence_key": "answer.confidence",
     }
     dollars = {"max_usd": "2.50", "min_reserve_usd": "0.25"}
-    assert set(AgentTable.model_fields) == {*values, *dollars}
+    assert set(ContractTable.model_fields) == {*values, *dollars}
     assert set(_FIELDS) == {*values, *dollars}
     assert set(budget(**values)["tbcontracts"]) == set(values)
     assert set(budget(**dollars)["tbcontracts"]) == set(dollars)
-    for key, value in values.items():
-        assert (
-            getattr(AgentTable.model_validate({key: value}).contract("a", "tokens"), key) == value
-        )
-    in_usd = AgentTable.model_validate(dollars).contract("a", "usd")
+    (filed,) = load({"agents": {"a": values}}).contracts
+    assert {key: getattr(filed, key) for key in values} == values
+    (in_usd,) = load({"unit": "usd", "agents": {"a": dollars}}).contracts
     assert (in_usd.max_tokens, in_usd.reserve) == (2_500_000, 250_000)
     with pytest.raises(TypeError, match="no field 'agents_max'"):
         budget(max_tokens=1, agents_max=2)
