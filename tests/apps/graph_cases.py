@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -169,7 +170,7 @@ DEEP_AGENTS = Graph(
     expected=Expected(rich="leader", refused=("researcher",), sent=2),
 )
 
-GRAPHS = (
+GRAPHS: tuple[Graph, ...] = (
     SUPERVISOR,
     SWARM,
     *MIDDLEWARES,
@@ -177,5 +178,5 @@ GRAPHS = (
     EXPERTS_AGAIN,
     EXPERTS_GO_ON,
     WORKFLOW,
-    DEEP_AGENTS,
+    *((DEEP_AGENTS,) if sys.version_info >= (3, 11) else ()),  # its library is not for 3.10
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tenacity
-from langchain_litellm import ChatLiteLLM
 from tests.providers.cells import (
     INVISIBLE,
     LEFT_OPEN,
@@ -21,9 +21,15 @@ from tests.providers.through_langchain import LangChainClient
 
 from tbcontracts.testing import FakeOpenAI
 
+pytestmark = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="langchain-litellm is not made for Python 3.10"
+)
+
 
 def model(url: str, *, retries: int, cap: int | None, **settings: Any) -> Any:
     """Return the client."""
+    from langchain_litellm import ChatLiteLLM  # is not made for Python 3.10
+
     make: Any = ChatLiteLLM
     return make(
         api_base=url,

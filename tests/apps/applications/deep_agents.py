@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from deepagents import SubAgent, create_deep_agent
+from typing import TYPE_CHECKING, Any
 
 from tbcontracts_langgraph import govern_graph
+
+if TYPE_CHECKING:
+    from deepagents import SubAgent
 
 
 def look_up(topic: str) -> str:
@@ -16,6 +17,8 @@ def look_up(topic: str) -> str:
 
 def build(model: Any, checkpointer: Any = None) -> Any:
     """Return the deep agent, as its own guide makes one."""
+    from deepagents import create_deep_agent  # is not made for Python 3.10
+
     researcher: SubAgent = {
         "name": "researcher",
         "description": "Finds things out.",
