@@ -10,15 +10,21 @@ from typing import Any
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
-from tbcontracts import BudgetContract, BudgetManager
+from tbcontracts import BudgetManager
 from tbcontracts.env import CONFIG, value_of
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.roster import no_contract_for, nobody_is_called
-from tbcontracts_langchain import BudgetCallbackHandler
-from tbcontracts_langchain.attribution import ANNOTATION_KEY, RunName, agent_in_path
-from tbcontracts_langchain.handler import ScopeBy, annotated_contract
+from tbcontracts_langchain.attribution import agent_in_path
+from tbcontracts_langchain.handler import ScopeBy
+from tbcontracts_langgraph.carried import (
+    annotated_contracts,
+    graphs_in,
+    is_remote,
+    named_in,
+    own_name,
+)
 from tbcontracts_langgraph.handler import GraphBudgetHandler
-from tbcontracts_langgraph.rewiring import annotations_of, rewired
+from tbcontracts_langgraph.rewiring import rewired
 from tbcontracts_langgraph.roster import agents_of
 
 Contracts = BudgetManager | str | os.PathLike[str] | Mapping[str, Any]
@@ -71,20 +77,6 @@ def govern_graph(
     return rewired(compiled, manager).with_config({"callbacks": handler.with_gate()})
 
 
-def manager_of(governed: Any) -> BudgetManager:
-    """Return the manager of a graph that `govern_graph` returned.
-
-    Raises:
-        ConfigurationError: It is none.
-    """
-    callbacks = (getattr(governed, "config", None) or {}).get("callbacks") or ()
-    for handler in getattr(callbacks, "handlers", callbacks):
-        if isinstance(handler, BudgetCallbackHandler):
-            return handler.manager
-    msg = f"This {type(governed).__name__} is not governed."
-    raise ConfigurationError(msg, remedy="What helps: what govern_graph(...) returned.")
-
-
 def _manager(given: Contracts | None) -> tuple[BudgetManager, bool]:
     """Return the manager, and whether it was made here from a file."""
     if isinstance(given, BudgetManager):
@@ -104,7 +96,7 @@ def _compiled(graph: Any, compile_arguments: Mapping[str, Any]) -> Pregel[Any, A
     if not isinstance(graph, Pregel):
         msg = f"govern_graph needs a StateGraph or a compiled graph, not {type(graph).__name__}."
         remedy = "What helps: govern_graph(builder, manager)."
-        if _is_remote(graph):
+        if is_remote(graph):
             remedy = "Its calls are made elsewhere. What helps: govern_graph where it is served."
         raise ConfigurationError(msg, remedy=remedy)
     if compile_arguments:
@@ -112,44 +104,6 @@ def _compiled(graph: Any, compile_arguments: Mapping[str, Any]) -> Pregel[Any, A
         msg = f"The graph is compiled already; {named} cannot be applied to it."
         raise ConfigurationError(msg, remedy="What helps: pass the StateGraph itself.")
     return graph
-
-
-def _is_remote(graph: Any) -> bool:
-    """Return whether a graph runs on another machine; by name, its client need not be loaded."""
-    return any(kind.__name__ == "RemoteGraph" for kind in type(graph).__mro__)
-
-
-def _graphs(compiled: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield a graph and the graphs in it, each with the nodes that lead to it."""
-    yield (), compiled
-    for path, graph in compiled.get_subgraphs(recurse=True):
-        where = tuple(path.split("|"))
-        if isinstance(graph, Pregel):
-            yield where, graph
-        elif _is_remote(graph):
-            msg = f"Node {where[-1]!r} runs on another machine; its model calls are not seen here."
-            warnings.warn(msg, UserWarning, stacklevel=4)
-
-
-def annotated_contracts(compiled: Any) -> Iterator[BudgetContract]:
-    """Yield the contracts that nodes and subgraphs carry."""
-    for where, graph in _graphs(compiled):
-        yield from _contract_in(
-            ((graph.config or {}).get("metadata") or {}), where[-1] if where else ""
-        )
-        for name, node in graph.nodes.items():
-            for annotation in annotations_of(node):
-                yield from _contract_in({ANNOTATION_KEY: annotation}, name)
-
-
-def _contract_in(metadata: Mapping[str, Any], node_name: str) -> Iterator[BudgetContract]:
-    """Yield the contract in a node's metadata, if there is one."""
-    annotation = metadata.get(ANNOTATION_KEY)
-    if isinstance(annotation, Mapping):
-        name = RunName(annotation, node_name or None, None, agent_is_inner=False)
-        contract = annotated_contract(name)
-        if contract is not None:
-            yield contract
 
 
 def open_by_pattern(manager: BudgetManager, agent: str) -> None:
@@ -163,8 +117,8 @@ def _by_pattern(manager: BudgetManager, compiled: Any) -> Iterator[str]:
     """Yield the agents of a graph, as far as its calls will find them by their names."""
     if not manager.patterns:
         return
-    for where, graph in _graphs(compiled):
-        name = _own_name(graph)
+    for where, graph in graphs_in(compiled):
+        name = own_name(graph)
         if name:
             yield name
         for node in graph.nodes:
@@ -172,24 +126,7 @@ def _by_pattern(manager: BudgetManager, compiled: Any) -> Iterator[str]:
                 agent = agent_in_path((*where, node), manager)
                 if agent is not None:
                     yield agent
-    yield from _named(compiled)
-
-
-def _own_name(graph: Any) -> str | None:
-    """Return the name that a graph gives to the calls in it, as agents of LangChain do."""
-    name = ((graph.config or {}).get("metadata") or {}).get("lc_agent_name")
-    return name if isinstance(name, str) else None
-
-
-def _named(compiled: Any) -> set[str]:
-    """Return the agents that annotations name."""
-    return {
-        str(annotation["agent"])
-        for _, graph in _graphs(compiled)
-        for node in graph.nodes.values()
-        for annotation in annotations_of(node)
-        if annotation.get("agent")
-    }
+    yield from named_in(compiled)
 
 
 def _say_what_is_odd(manager: BudgetManager, compiled: Any, *, from_file: bool) -> None:

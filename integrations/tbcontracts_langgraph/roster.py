@@ -21,6 +21,7 @@ from tbcontracts.errors import ConfigurationError
 from tbcontracts.roster import AgentFound, Roster, contracts_of, manager_beside, unmatched
 from tbcontracts_langchain import BudgetCallbackHandler
 from tbcontracts_langchain.attribution import ANNOTATION_KEY, RunTree, annotated_agent, path_of
+from tbcontracts_langgraph.carried import annotated_contracts, manager_of
 from tbcontracts_langgraph.inside import is_task, reached_from
 from tbcontracts_langgraph.rewiring import said_of
 from tbcontracts_langgraph.unheard import deaf_handlers, silent_streams
@@ -222,8 +223,6 @@ def _metadata_of(runnable: Any) -> Mapping[str, Any]:
 
 def _beside(compiled: Any, contracts: Contracts | None) -> BudgetManager:
     """Return a manager in memory with these contracts, so that nobody's own is changed."""
-    from tbcontracts_langgraph.graph import annotated_contracts, manager_of
-
     annotated = tuple(annotated_contracts(compiled))
     if contracts is None:
         try:
