@@ -68,8 +68,9 @@ def watch(
     In a terminal, and with rich installed, it is a table that moves; otherwise one line for each
     change. --json prints one line of JSON for each change.
     """
-    from tbcontracts.report.displays import JsonDisplay, PlainDisplay, display_for
-    from tbcontracts.report.live import LiveBooks, follow  # slow to import
+    from tbcontracts.report.displays import JsonDisplay, PlainDisplay
+    from tbcontracts.report.following import display_for, follow  # slow to import
+    from tbcontracts.report.live import LiveBooks
 
     store = open_books(url)
     name = pick_scope(store, scope, url)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
-from typing import Any, TextIO
+from typing import Any
 
 from tbcontracts.checks import printable
 from tbcontracts.columns import in_a_column, padded, width_of
 from tbcontracts.events import JournalEntry
-from tbcontracts.report.live import Crossed, Display, Frame, LiveBooks
+from tbcontracts.report.live import Crossed, Frame, LiveBooks
 from tbcontracts.report.replay import Line
 from tbcontracts.report.words import Amounts, clock, code_in_words, share
 
@@ -21,15 +20,6 @@ Piece = tuple[str, str]
 """What a part of a bar means, and its letters."""
 _LETTERS = {"consumed": "#", "held": "=", "free": "-", "reserve": "r", "over": "!"}
 LEGEND = "# consumed  = held  - remaining  r reserve  ! overdrawn"
-
-
-def display_for(file: TextIO, *, plain: bool = False) -> Display:
-    """Return what suits a file: a moving table for a terminal where `rich` is installed."""
-    if not plain and file.isatty() and find_spec("rich") is not None:
-        from tbcontracts.report.moving import MovingDisplay
-
-        return MovingDisplay(file)
-    return PlainDisplay(lambda line: print(line, file=file, flush=True))
 
 
 class PlainDisplay:

@@ -20,12 +20,12 @@ from tbcontracts.report.displays import (
     JsonDisplay,
     PlainDisplay,
     bar,
-    display_for,
     entry_line,
     frame_lines,
     remaining,
 )
-from tbcontracts.report.live import LAST_EVENTS, LiveBooks, follow
+from tbcontracts.report.following import display_for, follow
+from tbcontracts.report.live import LAST_EVENTS, LiveBooks
 from tbcontracts.report.moving import MovingDisplay, Picture
 from tbcontracts.report.replay import Line, Numbers
 from tbcontracts.report.words import Amounts
@@ -308,7 +308,7 @@ def test_a_terminal_gets_the_moving_table_and_a_file_gets_lines(
     assert isinstance(display_for(Terminal()), MovingDisplay)
     assert isinstance(display_for(Terminal(), plain=True), PlainDisplay)
     assert isinstance(display_for(io.StringIO()), PlainDisplay)
-    monkeypatch.setattr("tbcontracts.report.displays.find_spec", lambda name: None)
+    monkeypatch.setattr("tbcontracts.report.following.find_spec", lambda name: None)
     assert isinstance(display_for(Terminal()), PlainDisplay)
 
 
