@@ -154,10 +154,11 @@ def nobody_is_called(contracts: Iterable[Unmatched], agents: Iterable[str] = ())
     for one in contracts:
         where = f" in {one.where}" if one.where else ""
         near = f" (nearest: {one.nearest!r})" if one.nearest else ""
-        verb = "matches" if is_pattern(one.contract) else "is called"
-        told.setdefault(verb, []).append(f"{one.contract!r}{where}{near}")
-    which = " or ".join(f"{verb} {'; '.join(names)}" for verb, names in told.items())
-    said = f"No agent here {which}: nobody uses that budget."
+        none = "No agent here matches" if is_pattern(one.contract) else "No agent here is called"
+        told.setdefault(none, []).append(f"{one.contract!r}{where}{near}")
+    said = " ".join(
+        f"{none} {'; '.join(names)}: nobody uses that budget." for none, names in told.items()
+    )
     there = ", ".join(map(repr, agents))
     return f"{said} The agents here are {there}." if there else said
 

@@ -524,3 +524,10 @@ def test_dollars_may_have_their_sign() -> None:
             BudgetContract.in_usd("a", max_usd=odd)
         with pytest.raises(ValueError, match="must be dollars"):
             ModelPrice.per_million(input=odd)
+
+
+def test_one_number_is_no_list_of_shares() -> None:
+    """What a list looks like is said."""
+    assert "warn_at: must be a list of shares, such as [0.8, 0.95], not 0.8." in wrong(
+        {"warn_at": 0.8}
+    )
