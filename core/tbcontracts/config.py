@@ -46,6 +46,7 @@ _SAID = {
     "float_type": "must be a number",
     "string_type": "must be text",
     "string_too_short": "must not be empty",
+    "list_type": "must be a list of shares, such as [0.8, 0.95]",
     "dict_type": _TABLE_OF_KEYS,
     "model_type": _TABLE_OF_KEYS,
 }

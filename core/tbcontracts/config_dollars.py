@@ -32,7 +32,7 @@ def _or(must: LiteralString) -> WrapValidator:
 
 
 Dollars = Annotated[
-    Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$")]
+    Annotated[str, Field(pattern=r"^\$?[0-9]+(\.[0-9]+)?$")]
     | Annotated[int, Field(ge=0)]
     | Annotated[float, Field(ge=0)]
     | None,

@@ -75,6 +75,9 @@ class AgentTable(ContractTable):
         le=AMOUNT_MAX,
         description="Of a pattern: how many agents it makes in one scope at most; 1000.",
     )
+    warn_at: list[Share] | None = Field(
+        default=None, description="Its own in the place of the file's; [] for no warnings."
+    )
 
 
 class UnattributedTable(ContractTable):

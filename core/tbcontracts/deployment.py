@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from tbcontracts import env
 from tbcontracts.config import Configuration, examine, load, wrong
 from tbcontracts.config_sources import Source
-from tbcontracts.config_values import Problem
+from tbcontracts.config_values import Problem, SharesOfAgents
 from tbcontracts.errors import ConfigurationError
+from tbcontracts.settings import check_shares
 
 T = TypeVar("T")
 
@@ -37,8 +38,14 @@ def make(manager: Callable[..., T], settings: Mapping[str, Any], changes: Mappin
     """
     given = {name: value for name, value in _from_environment().items() if name.key not in changes}
     said = {str(variable.key): value for variable, value in given.items()}
+    merged = {**settings, **said, **changes}
+    filed = settings.get("warn_at")
+    if isinstance(filed, SharesOfAgents) and not isinstance(
+        merged["warn_at"], (Mapping, type(None))
+    ):
+        merged["warn_at"] = filed.with_others_for_all(check_shares(merged["warn_at"], "warn_at"))
     try:
-        return manager(**{**settings, **said, **changes})
+        return manager(**merged)
     except ConfigurationError as error:
         if not given:
             raise

@@ -23,7 +23,7 @@ from tbcontracts.heartbeat import Heartbeat
 from tbcontracts.listeners import Listeners
 from tbcontracts.posting import Posting
 from tbcontracts.registry import Registry
-from tbcontracts.settings import Settings
+from tbcontracts.settings import Settings, check_warn_at
 from tbcontracts.sizing import Forecast
 from tbcontracts.stores.base import Applied, Clock, Store
 from tbcontracts.thresholds import Thresholds
@@ -65,8 +65,8 @@ class Engine(Registry, Posting):
         self._begin_registry(settings.unit)
         self.listeners = Listeners()
         self.thresholds: Thresholds | None = None
-        if settings.warn_at:
-            self.thresholds = Thresholds(tuple(settings.warn_at), self.is_limited, settings.unit)
+        if at := check_warn_at(settings.warn_at):
+            self.thresholds = Thresholds(at, self.is_limited, settings.unit)
             self.listeners.add(self.thresholds)
         self.lines = Lines()
         self.heartbeat = Heartbeat(self.apply)

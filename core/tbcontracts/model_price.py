@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from tbcontracts.checks import AMOUNT_MAX, nearest, shown
-from tbcontracts.money import MICRO_USD
+from tbcontracts.money import MICRO_USD, plain_dollars
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -251,7 +251,7 @@ def _rate(value: object, name: str, *, as_written: bool) -> Fraction:
         msg += f"{type(value).__name__} ({shown(value)})."
         raise TypeError(msg)
     try:
-        number = Decimal(value)
+        number = Decimal(plain_dollars(value) if isinstance(value, str) else value)
     except InvalidOperation:
         msg = f'{what} must be dollars for a million tokens, such as "0.15", not {shown(value)}.'
         raise ValueError(msg) from None

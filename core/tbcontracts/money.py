@@ -75,7 +75,7 @@ def micro_usd(value: Any, what: str, *, as_written: bool = False) -> int:
         msg += f"({shown(value)})."
         raise TypeError(msg)
     try:
-        dollars = Decimal(value.strip() if isinstance(value, str) else value)
+        dollars = Decimal(plain_dollars(value) if isinstance(value, str) else value)
     except InvalidOperation:
         msg = f'{what} must be dollars, such as "2.50", not {shown(value)}.'
         raise ValueError(msg) from None
@@ -90,6 +90,14 @@ def micro_usd(value: Any, what: str, *, as_written: bool = False) -> int:
             return micros
     msg = f"{what} must be between $0 and {in_dollars(AMOUNT_MAX)}, not {shown(value)}."
     raise ValueError(msg)
+
+
+def plain_dollars(text: str) -> str:
+    """Return dollars that somebody wrote without the sign: "$2.50" is 2.50.
+
+    What holds another sign than those of ASCII is no number here, though Python reads wide digits.
+    """
+    return text.strip().removeprefix("$") if text.isascii() else ""
 
 
 def is_decimal(value: object) -> bool:

@@ -150,13 +150,15 @@ def manager_beside(unit: str, unattributed: str | BudgetContract) -> BudgetManag
 
 def nobody_is_called(contracts: Iterable[Unmatched], agents: Iterable[str] = ()) -> str:
     """Say of contracts that no agent is under them, and how the agents are called."""
-    told = [
-        repr(one.contract)
-        + (f" in {one.where}" if one.where else "")
-        + (f" (nearest: {one.nearest!r})" if one.nearest else "")
-        for one in contracts
-    ]
-    said = f"No agent here is called {'; '.join(told)}: nobody uses that budget."
+    told: dict[str, list[str]] = {}
+    for one in contracts:
+        where = f" in {one.where}" if one.where else ""
+        near = f" (nearest: {one.nearest!r})" if one.nearest else ""
+        none = "No agent here matches" if is_pattern(one.contract) else "No agent here is called"
+        told.setdefault(none, []).append(f"{one.contract!r}{where}{near}")
+    said = " ".join(
+        f"{none} {'; '.join(names)}: nobody uses that budget." for none, names in told.items()
+    )
     there = ", ".join(map(repr, agents))
     return f"{said} The agents here are {there}." if there else said
 

@@ -11,11 +11,13 @@ import logging
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from tbcontracts.events import JournalEntry
 from tbcontracts.listeners import check_plain
+from tbcontracts.patterns import is_pattern, literal
 
 MARGIN = 0.05
 """How far below a threshold an agent must come before passing it again is news."""
@@ -70,15 +72,23 @@ class Thresholds:
     """A listener that tells of thresholds which were passed.
 
     Args:
-        at: The shares, lowest first.
+        at: The shares, lowest first: for all, or by name or pattern of agents.
         is_limited: Says of scope and agent whether a contract limits it.
         unit: What the amounts are counted in.
     """
 
     def __init__(
-        self, at: tuple[float, ...], is_limited: Callable[[str, str], bool], unit: str
+        self,
+        at: tuple[float, ...] | Mapping[str, tuple[float, ...]],
+        is_limited: Callable[[str, str], bool],
+        unit: str,
     ) -> None:
-        self._at = at
+        by_name = at if isinstance(at, Mapping) else {"*": at}
+        self._of_name = {
+            literal(name): own for name, own in by_name.items() if not is_pattern(name)
+        }
+        patterns = sorted(filter(is_pattern, by_name), key=lambda name: -len(literal(name)))
+        self._of_pattern = [(name, by_name[name]) for name in patterns]
         self._is_limited = is_limited
         self._unit = unit
         self._watched: OrderedDict[tuple[str, str], _Watched] = OrderedDict()
@@ -131,6 +141,14 @@ class Thresholds:
             account.finished = entry.kind == "finished"
         self._look(scope, entry.agent, account)
 
+    def _at(self, agent: str) -> tuple[float, ...]:
+        """Return the shares of an agent: by its name, or by the most specific pattern."""
+        own = self._of_name.get(agent)
+        if own is None:
+            matching = (at for name, at in self._of_pattern if fnmatchcase(agent, name))
+            own = next(matching, ())
+        return own
+
     def _account(self, scope: str, agent: str) -> _Watched:
         """Return what is known of an account; of too many the longest untouched is forgotten."""
         account = self._watched.setdefault((scope, agent), _Watched())
@@ -143,11 +161,12 @@ class Thresholds:
         """Tell each threshold that was passed; forget those that it is clearly below again."""
         if account.finished:
             return
+        at = self._at(agent)
         share = _share(account.consumed, account.allocated)
-        while account.passed and share < self._at[account.passed - 1] - MARGIN:
+        while account.passed and share < at[account.passed - 1] - MARGIN:
             account.passed -= 1
-        while account.passed < len(self._at) and share >= self._at[account.passed]:
-            threshold = self._at[account.passed]
+        while account.passed < len(at) and share >= at[account.passed]:
+            threshold = at[account.passed]
             account.passed += 1
             self._tell(
                 ThresholdPassed(

@@ -21,6 +21,7 @@ from tbcontracts.config_tables import AgentTable, BudgetFile, ContractTable
 from tbcontracts.contract import BudgetContract as Contract
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.file_lines import keys_of, line_of
+from tbcontracts.model_price import ModelPrice
 from tbcontracts.settings import Settings
 
 TOML = """
@@ -127,7 +128,10 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert set(BudgetFile.model_fields) == settings
     fields = set(Contract.__dataclass_fields__) - {"agent_name", "unit"}
     assert set(ContractTable.model_fields) == fields | {"max_usd", "min_reserve_usd"}
-    assert set(AgentTable.model_fields) - set(ContractTable.model_fields) == {"agents_max"}
+    assert set(AgentTable.model_fields) - set(ContractTable.model_fields) == {
+        "agents_max",
+        "warn_at",
+    }
 
 
 @pytest.mark.parametrize(
@@ -501,3 +505,29 @@ def test_every_key_is_on_the_page_of_files() -> None:
     tables = (BudgetFile, AgentTable, PriceOfModel)
     keys = {field.alias or name for table in tables for name, field in table.model_fields.items()}
     assert [key for key in sorted(keys) if not re.search(rf"`{re.escape(key)}[`.]", said)] == []
+
+
+def test_dollars_may_have_their_sign() -> None:
+    """In files and in code as for `tbc`; digits that only look like some are none."""
+    content = {
+        "unit": "usd",
+        "agents": {"a": {"max_usd": "$1", "min_reserve_usd": "$0.50"}},
+        "prices": {"m": {"input": "$3", "output": 1}},
+    }
+    manager = BudgetManager.from_config(content)
+    assert manager.contracts["a"] == BudgetContract.in_usd(
+        "a", max_usd=" $1 ", min_reserve_usd="0.5"
+    )
+    assert "must be dollars" in wrong({"unit": "usd", "agents": {"a": {"max_usd": "\uff11"}}})
+    for odd in ("\uff11", "$$1", "1$", "$"):
+        with pytest.raises(ValueError, match="must be dollars"):
+            BudgetContract.in_usd("a", max_usd=odd)
+        with pytest.raises(ValueError, match="must be dollars"):
+            ModelPrice.per_million(input=odd)
+
+
+def test_one_number_is_no_list_of_shares() -> None:
+    """What a list looks like is said."""
+    assert "warn_at: must be a list of shares, such as [0.8, 0.95], not 0.8." in wrong(
+        {"warn_at": 0.8}
+    )

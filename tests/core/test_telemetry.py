@@ -453,7 +453,7 @@ def test_the_word_is_one_for_all_and_others_are_told() -> None:
         BudgetManager(telemetry="otle")
     with pytest.raises(ConfigurationError, match="telemetry: must be 'otel', not 'otle'"):
         BudgetManager.from_config({"telemetry": "otle"})
-    with pytest.raises(TypeError, match="listener must be a function"):
+    with pytest.raises(ConfigurationError, match='must be "otel" or a listener, not 5'):
         BudgetManager(telemetry=5)  # type: ignore[arg-type]
 
 

@@ -246,3 +246,108 @@ def test_settings_and_words() -> None:
     assert "has used $1.25 of $1.50 (83%) in scope 's'" in str(dollars)
     assert ThresholdPassed("s", "a", 0.8, 5, 0, "tokens").share == math.inf
     assert "used 5 of 0 tokens in scope" in str(ThresholdPassed("s", "a", 0.8, 5, 0, "tokens"))
+
+
+OF_AGENTS = """
+warn_at = [0.8]
+[agents.writer]
+warn_at = [0.5]
+[agents.donor]
+[agents."w*"]
+warn_at = []
+[agents."a[*]"]
+warn_at = [0.3]
+"""
+
+
+def test_agents_have_thresholds_of_their_own() -> None:
+    """By name first, then by the most specific pattern; nothing for whom none is meant."""
+    manager, told = watched(warn_at={" writer": [0.5, 0.2], "d*": [], "*": [0.8]})
+    manager.register_agent("other", max_tokens=1_000)
+    for name in ("writer", "donor", "other"):
+        manager.record_usage(name, 900)
+    assert heard(manager, told) == [
+        ("default", "writer", 0.2),
+        ("default", "writer", 0.5),
+        ("default", "other", 0.8),
+    ]
+    manager.scope("b").reserve("writer", 1_500).settle(1_500)
+    assert heard(manager, told) == [("b", "writer", 0.2), ("b", "writer", 0.5)]
+
+
+def test_agents_of_a_file_have_thresholds_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One without has the file's, whatever pattern it matches; others for all leave its own."""
+    path = tmp_path / "b.toml"
+    path.write_text(OF_AGENTS)
+
+    def passed(**changes: Any) -> dict[str, list[float]]:
+        manager = BudgetManager.from_config(path, **changes)
+        told: dict[str, list[float]] = {}
+        manager.on_threshold(lambda one: told.setdefault(one.agent, []).append(one.threshold))
+        manager.register_agent("beside")
+        for name in ("writer", "donor", "w2", "a*", "beside"):
+            manager.record_usage(name, 900)
+        assert manager.flush_listeners(10)
+        return told
+
+    own = {"writer": [0.5], "a*": [0.3]}
+    assert passed() == {**own, "donor": [0.8], "beside": [0.8]}
+    assert passed(warn_at=[0.1, 0.9]) == {**own, "donor": [0.1, 0.9], "beside": [0.1, 0.9]}
+    assert passed(warn_at={"donor": [0.4]}) == {"donor": [0.4]}
+    monkeypatch.setenv("TBCONTRACTS_WARN_AT", "0.7")
+    assert passed() == {**own, "donor": [0.7], "beside": [0.7]}
+
+
+def test_threads_hear_of_their_own_thresholds_once(any_url: str) -> None:
+    """In every store: each agent its own, whatever order the answers come in."""
+    with closing(open_store(any_url)) as store:
+        manager, told = watched(store=store, warn_at={"writer": [0.5], "*": [0.8]})
+        begin = threading.Barrier(4)
+
+        def work() -> None:
+            for scope in (manager.scope(f"run {number}") for number in range(6)):
+                begin.wait()
+                for _ in range(3):
+                    scope.record_usage("writer", 75)
+                    scope.record_usage("donor", 75)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(heard(manager, told)) == sorted(
+            (f"run {number}", agent, share)
+            for number in range(6)
+            for agent, share in (("writer", 0.5), ("donor", 0.8))
+        )
+
+
+@pytest.mark.parametrize(
+    ("warn_at", "said"),
+    [
+        ({"a": 0.5}, "warn_at of 'a' must be a list of shares, not 0.5"),
+        ({"a": [5]}, "warn_at of 'a' must hold shares above 0 and up to 1, not 5"),
+        ({"": [0.5]}, "warn_at: The agent name must not be empty"),
+        ({5: [0.5]}, "warn_at: The agent name must be text"),
+        ({"[x": [0.5]}, "warn_at: The pattern '[x' has a bracket that is left open"),
+        ({"a*": [0.5], "*b": []}, "'a*' and '*b' can match the same name"),
+    ],
+)
+def test_wrong_shares_of_agents_are_told(warn_at: Any, said: str) -> None:
+    """With the agent they are of."""
+    with pytest.raises(ConfigurationError) as refused:
+        BudgetManager(warn_at=warn_at)
+    assert said in str(refused.value)
+
+
+def test_wrong_shares_of_an_agent_in_a_file_are_told_with_their_line(tmp_path: Path) -> None:
+    """Each of them."""
+    path = tmp_path / "b.toml"
+    path.write_text("[agents.a]\nwarn_at = [0,\n0.5,\n2]\n")
+    with pytest.raises(ConfigurationError) as refused:
+        BudgetManager.from_config(path)
+    assert "line 2, agents.a.warn_at.0: must be a share" in str(refused.value)
+    assert "line 4, agents.a.warn_at.2: must be a share" in str(refused.value)

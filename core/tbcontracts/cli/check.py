@@ -11,6 +11,7 @@ import click
 from tbcontracts.checks import printable
 from tbcontracts.cli.output import bad, found, good, json_option, odd, say, say_json, table
 from tbcontracts.contract import BudgetContract
+from tbcontracts.env import SCOPE, STORE, Variable, value_of
 from tbcontracts.money import figure, said
 from tbcontracts.patterns import ContractPattern
 from tbcontracts.stores.urls import masked
@@ -78,7 +79,7 @@ def _print(checked: _Checked) -> None:
         return
     settings, contracts = configuration
     say(f"{name}: {good('good')}. {_sums(contracts, settings['unit'])}")
-    say(f"Books: {masked(settings['store'])}, scope {printable(settings['scope'])}.")
+    say(f"Books: {_in_force(STORE, settings)}, scope {_in_force(SCOPE, settings)}.")
     if contracts:
         say()
         for line in _agents(contracts, settings["unit"]):
@@ -89,6 +90,14 @@ def _print(checked: _Checked) -> None:
         say(odd("Worth a look:"))
         for note in notes:
             say(f"  {printable(note)}")
+
+
+def _in_force(variable: Variable, settings: dict[str, Any]) -> str:
+    """Return what the environment says of a setting, with the variable's name, or else the file."""
+    said = value_of(variable)
+    shown = str(settings[str(variable.key)]) if said is None else said
+    shown = masked(shown) if variable is STORE else printable(shown)
+    return shown if said is None else f"{shown} ({variable.name})"
 
 
 def _sums(contracts: Sequence[BudgetContract], unit: str) -> str:

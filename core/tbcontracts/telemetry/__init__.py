@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from tbcontracts.checks import shown
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.telemetry.otel import OpenTelemetry
 
@@ -34,4 +35,10 @@ def listener_for(telemetry: object, manager: Any) -> Listener:
         telemetry = _by_word.get(telemetry) or _by_word.setdefault(telemetry, OpenTelemetry())
     if isinstance(telemetry, OpenTelemetry):
         return telemetry.listen_to(manager)
+    if not callable(telemetry):
+        msg = (
+            f'telemetry must be "otel" or a listener, not {shown(telemetry)}: a listener must be a '
+            "function of the scope and the journal entry."
+        )
+        raise ConfigurationError(msg, remedy='What helps: telemetry="otel".')
     return cast("Listener", telemetry)

@@ -143,6 +143,19 @@ def test_all_that_is_wrong_is_said_where_it_stands(
     assert result.err == ""
 
 
+def test_the_books_are_those_that_the_environment_says(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the name of its variable, as a manager of this file would have them."""
+    (tmp_path / "b.toml").write_text(GOOD)
+    monkeypatch.setenv("TBCONTRACTS_SCOPE", "staging")
+    books = "Books: redis://me:***@host/0, scope staging (TBCONTRACTS_SCOPE).\n"
+    assert books in run("check", "b.toml").out
+    monkeypatch.setenv("TBCONTRACTS_STORE", "redis://a:secret@other")
+    books = "Books: redis://a:***@other (TBCONTRACTS_STORE), scope staging (TBCONTRACTS_SCOPE).\n"
+    assert books in run("check", "b.toml").out
+
+
 def test_several_files_and_json(run: Run, tmp_path: Path) -> None:
     """One that is wrong is a finding, whatever the others are."""
     (tmp_path / "good.toml").write_text(GOOD)

@@ -316,7 +316,9 @@ def test_patterns_of_a_file_cover_roles(
         encoding="utf-8",
     )
     team = crew(agent("Senior {topic} Analyst\n"), agent("Junior  Analyst"), agent("Writer"))
-    with pytest.warns(UserWarning, match=r"is called 'Writerr\*' in .* \(nearest: 'Writer'\)"):
+    with pytest.warns(
+        UserWarning, match=r"No agent here matches 'Writerr\*' in .* \(nearest: 'Writer'\)"
+    ):
         run = govern_crew(team, path)
     expected = {"Senior {topic} Analyst": 5_000, "Junior Analyst": 5_000, "Writer": 4_000}
     assert terms(run.manager) == expected

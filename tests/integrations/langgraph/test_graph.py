@@ -664,7 +664,7 @@ def test_the_file_of_a_graph_may_be_named_outside(
 def test_a_misspelt_pattern_in_a_file_is_warned_of(server: FakeOpenAI) -> None:
     """A pattern that no node matches, where a node has nearly its literal part for a name."""
     builder = two_nodes(server, priority=3, max_tokens=9_000)
-    with pytest.warns(UserWarning, match=r"No agent here is called 'reserch\*' \(nearest: 'r"):
+    with pytest.warns(UserWarning, match=r"No agent here matches 'reserch\*' \(nearest: 'r"):
         govern_graph(builder, {"agents": {"reserch*": {"max_tokens": 9}}})
 
 
