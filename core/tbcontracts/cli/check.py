@@ -12,8 +12,10 @@ from tbcontracts.checks import printable
 from tbcontracts.cli.output import bad, found, good, json_option, odd, say, say_json, table
 from tbcontracts.contract import BudgetContract
 from tbcontracts.env import SCOPE, STORE, Variable, value_of
+from tbcontracts.errors import ConfigurationError
 from tbcontracts.money import figure, said
 from tbcontracts.patterns import ContractPattern
+from tbcontracts.stores.opening import check_url
 from tbcontracts.stores.urls import masked
 
 if TYPE_CHECKING:
@@ -131,6 +133,10 @@ def _ending(on_exceeded: Any) -> str:
 
 def worth_a_look(contracts: Sequence[BudgetContract], settings: dict[str, Any]) -> Iterator[str]:
     """Yield what is allowed, and likely not meant."""
+    try:
+        check_url(settings["store"])
+    except ConfigurationError as error:  # where it runs, a package may know that scheme
+        yield f"store: {error}"
     if not contracts and settings["unattributed"] == "track":
         yield "There is no agent, so nothing is limited: calls are only counted."
     if len(contracts) > 1 and len({contract.priority for contract in contracts}) == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from tbcontracts.checks import nearest
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.stores.base import Clock, Store
 from tbcontracts.stores.urls import has_odd_port, masked, without_password
@@ -39,17 +40,7 @@ def open_store(url: str, *, clock: Clock | None = None, read_only: bool = False)
         raise ConfigurationError(msg, remedy='What helps: store="memory://".')
     if clock is not None:
         _check_clock(clock)
-    from urllib.parse import urlsplit  # slow to import
-
-    try:
-        scheme = urlsplit(url).scheme
-    except ValueError as error:  # brackets that are not closed, and the like
-        msg = f"{masked(url)!r} is no URL: {without_password(str(error), url)}."
-        raise ConfigurationError(msg, remedy='What helps: "sqlite:///budget.db".') from None
-    if has_odd_port(url):
-        msg = f"{masked(url)!r} has a port that is no number, or a password that reads like one."
-        helps = "What helps: in a password %2F for a slash, %3F for ?, %23 for #, %40 for @."
-        raise ConfigurationError(msg, remedy=helps)
+    scheme = scheme_of(url)
     if scheme == "sqlite":
         from tbcontracts.stores.sqlite import SqliteStore
 
@@ -68,6 +59,26 @@ def open_store(url: str, *, clock: Clock | None = None, read_only: bool = False)
     from tbcontracts.stores.read_only import ReadOnlyStore
 
     return ReadOnlyStore(store, masked(url))
+
+
+def scheme_of(url: str) -> str:
+    """Return the scheme of a store's URL, whether or not a store knows it.
+
+    Raises:
+        ConfigurationError: It is no URL, or its port is no number.
+    """
+    from urllib.parse import urlsplit  # slow to import
+
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError as error:  # brackets that are not closed, and the like
+        msg = f"{masked(url)!r} is no URL: {without_password(str(error), url)}."
+        raise ConfigurationError(msg, remedy='What helps: "sqlite:///budget.db".') from None
+    if has_odd_port(url):
+        msg = f"{masked(url)!r} has a port that is no number, or a password that reads like one."
+        helps = "What helps: in a password %2F for a slash, %3F for ?, %23 for #, %40 for @."
+        raise ConfigurationError(msg, remedy=helps)
+    return scheme
 
 
 def _memory_or_installed(scheme: str) -> Callable[..., Store]:
@@ -89,6 +100,20 @@ def _memory_or_installed(scheme: str) -> Callable[..., Store]:
 
 _SHARED = ("postgresql", "redis", "sqlite")
 _ALSO = ("memory", "postgres", "rediss", "unix", "valkey", "valkeys")
+
+
+def check_url(url: str) -> None:
+    """Refuse a URL that no store here can have; nothing is opened.
+
+    Raises:
+        ConfigurationError: It is no URL, or no store that is installed knows its scheme.
+    """
+    scheme = scheme_of(url)
+    if scheme in (*_SHARED, *_ALSO) or scheme in (found := installed()):
+        return
+    near = nearest(scheme, ("memory", *_SHARED, *found))
+    helps = f'store = "{near or "memory"}://..."'
+    raise unknown_scheme(scheme, ("memory", *_SHARED, *found), helps)
 
 
 def check_shared(scheme: str) -> None:

@@ -49,6 +49,9 @@ def test_a_good_file_is_shown_as_a_table(run: Run, tmp_path: Path) -> None:
         ("[agents.a]\nmax_tokens = 0\n", "'a' has no budget of its own"),
         ("[agents.a]\nmax_tokens = 5\nmax_output_tokens = 9\n", "more than its whole budget"),
         ("[agents.a]\nconfidence_threshold = 0\n", "stops after its first score"),
+        ('store = "reddis://x"\n[agents.a]\n', "scheme 'reddis'; known: memory, postgresql, redis"),
+        ('store = "reddis://x"\n[agents.a]\n', 'What helps: store = "redis://..."'),
+        ('store = "redis://h:a/b@c"\n[agents.a]\n', "has a port that is no number"),
     ],
 )
 def test_what_is_worth_a_look(run: Run, tmp_path: Path, text: str, said: str) -> None:
