@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.core.cli.test_command import TBC
 
 from tbcontracts import BudgetExceededError, BudgetManager
 from tbcontracts.columns import width_of
@@ -69,7 +68,7 @@ def watching(
     environ = {name: value for name, value in os.environ.items() if name not in _SIZE}
     terminal = Terminal(columns, rows)
     process = subprocess.Popen(
-        [*TBC, "watch", str(file), "s", "--every", "0.1", *more],
+        [sys.executable, "-c", _COMMAND, "watch", str(file), "s", "--every", "0.1", *more],
         stdin=terminal.theirs,
         stdout=terminal.theirs,
         stderr=terminal.theirs,
@@ -84,6 +83,13 @@ def watching(
         os.close(terminal.theirs)
 
 
+# A shell that runs tests in the background leaves them deaf to SIGINT, and so their children.
+_COMMAND = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from tbcontracts.cli import main
+main()
+"""
 _SIZE = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
 
