@@ -40,12 +40,18 @@ def _no_client_of_another_test() -> None:
     """Forget the clients that LangChain shares by URL.
 
     A server of this test may have the port of one before, whose connections belong to an event loop
-    that is closed.
+    that is closed. When the garbage collector finds such a client, it would ask the loop of
+    the test that runs then to close them, and that test would fail.
     """
     shared = sys.modules.get("langchain_openai.chat_models._client_utils")
     if shared is not None:
+        shared._AsyncHttpxClientWrapper.__del__ = _leave
         shared._cached_sync_httpx_client.cache_clear()
         shared._cached_async_httpx_client.cache_clear()
+
+
+def _leave(client: Any) -> None:
+    """Leave a client to the end of the process."""
 
 
 @pytest.fixture(autouse=True)
