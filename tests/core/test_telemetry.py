@@ -167,10 +167,38 @@ def test_the_gauge_is_what_the_books_said_last(bench: Bench) -> None:
     for entry in reversed(entries):
         late("default", entry)
     assert {
-        (about[names.AGENT.name], state): amount
-        for about, states in late._accounts.seen()
-        for state, amount in states.items()
+        (one.attributes[names.AGENT.name], state): amount
+        for one in late._accounts.seen()
+        for state, amount in one.states.items()
     } == books
+
+
+def test_of_several_managers_the_gauge_shows_the_newest(tmp_path: Path) -> None:
+    """On one set of books, and on two of them where the scope is no attribute."""
+    now = [100.0]
+    settings: dict[str, Any] = {
+        "store": f"sqlite:///{tmp_path}/b.db",
+        "scope": "s",
+        "clock": lambda: now[0],
+    }
+    bench = Bench(**settings)
+    others = [BudgetManager(telemetry=bench.telemetry, **settings) for _ in range(8)]
+    for other in others:
+        for contract in bench.manager.contracts.values():
+            other.register(contract)
+    used = 0
+    for turn in range(3):
+        for manager in (*others[turn:], bench.manager, *others[:turn]):
+            now[0] += 1
+            manager.record_usage("writer", 7)
+            assert manager.flush_listeners(10)
+            used += 7
+            assert bench.numbers(names.BUDGET)["writer", "consumed"] == used
+    for number, manager in enumerate((bench.manager, *others)):
+        now[0] += 1
+        manager.scope(f"run {number}").record_usage("writer", number)
+        assert manager.flush_listeners(10)
+        assert bench.numbers(names.BUDGET)["writer", "consumed"] == number
 
 
 def test_every_instrument_is_in_the_list(bench: Bench) -> None:
@@ -391,6 +419,21 @@ def test_proposed_names_are_behind_a_switch(bench: Bench) -> None:
             }
             assert shares == {("writer",): 0.25, ("donor",): 0.1}
             assert not any("client.token.usage" in name for name in one.metrics())
+
+
+def test_who_closes_a_scope_tells_what_all_used(tmp_path: Path) -> None:
+    """Also of agents that it never worked for; one that finished was told then."""
+    url = f"sqlite:///{tmp_path}/b.db"
+    bench = Bench(gen_ai_token_budget=True, store=url)
+    other = BudgetManager(store=url)
+    bench.manager.record_usage("writer", 10)
+    other.register(bench.manager.contracts["writer"])
+    other.register(bench.manager.contracts["donor"])
+    other.record_usage("writer", 100)
+    other.record_usage("donor", 300)
+    other.finish("donor")
+    bench.manager.close_scope()
+    assert bench.numbers(names.PROPOSED_UTILIZATION) == {("writer",): 0.11}
 
 
 def test_managers_share_instruments_and_leave_nothing_behind() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tbcontracts.events import JournalEntry
@@ -18,24 +18,19 @@ class Seen(NamedTuple):
 
     attributes: Mapping[str, Any]
     states: Mapping[str, int]
-    max_tokens: int | None
-    """None for a name without a contract."""
     when: tuple[float, int]
     """Which entry of the scope that was."""
 
 
 class Accounts:
-    """The accounts of a manager as its own entries show them.
-
-    Where the scope is no attribute, an agent is shown on the books that were touched last.
-    """
+    """The accounts of a manager as its own entries show them."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, str], Seen] = OrderedDict()
         self._lock = threading.RLock()  # the reader of metrics comes from a thread of its own
 
     def note(
-        self, scope: str, entry: JournalEntry, attributes: Mapping[str, Any], limit: int | None
+        self, scope: str, entry: JournalEntry, attributes: Mapping[str, Any], *, limited: bool
     ) -> None:
         """Note an account, and what its donors gave.
 
@@ -43,13 +38,13 @@ class Accounts:
         """
         assert entry.agent is not None
         states = {"consumed": entry.consumed, "held": entry.held}
-        if limit is not None:
+        if limited:
             states |= {"allocated": entry.allocated, "remaining": entry.remaining}
             states["overdraft"] = max(0, -entry.remaining)
         with self._lock:
             known = self._seen.get((scope, entry.agent))
             if known is None or entry.when > known.when:
-                self._seen[scope, entry.agent] = Seen(attributes, states, limit, entry.when)
+                self._seen[scope, entry.agent] = Seen(attributes, states, entry.when)
                 self._seen.move_to_end((scope, entry.agent))
             for donor, amount in entry.moves:
                 lender = None if donor is None else self._seen.get((scope, donor))
@@ -63,27 +58,25 @@ class Accounts:
         less = {name: known.states.get(name, 0) - amount for name in ("allocated", "remaining")}
         self._seen[scope, donor] = known._replace(states={**known.states, **less})
 
-    def seen(self) -> Iterator[tuple[Mapping[str, Any], Mapping[str, int]]]:
-        """Yield attributes and states, once for the same attributes: the last touched."""
+    def seen(self) -> tuple[Seen, ...]:
+        """Return all of them."""
         with self._lock:
-            last = {tuple(sorted(one.attributes.items())): one for one in self._seen.values()}
-        for one in last.values():
-            yield one.attributes, one.states
+            return tuple(self._seen.values())
 
-    def ended(self, scope: str, agent: str | None) -> list[tuple[Mapping[str, Any], float]]:
-        """Return what share of its contract an agent used, or each of a scope; told once."""
-        with self._lock:
-            keys = (
-                [(scope, agent)] if agent is not None else [k for k in self._seen if k[0] == scope]
-            )
-            found = [self._seen[key] for key in keys]
-            for key in keys:
-                self._seen[key] = self._seen[key]._replace(max_tokens=None)
-        return [
-            (one.attributes, one.states["consumed"] / one.max_tokens)
-            for one in found
-            if one.max_tokens
-        ]
+
+def shown(seen: Iterable[Seen]) -> Iterator[Seen]:
+    """Yield one account for the same attributes: the one of the newest entry.
+
+    Several managers may share an agent's books, and where the scope is no attribute, an agent is
+    shown on the books that were touched last.
+    """
+    last: dict[tuple[tuple[str, Any], ...], Seen] = {}
+    for one in seen:
+        key = tuple(sorted(one.attributes.items()))
+        known = last.get(key)
+        if known is None or one.when > known.when:
+            last[key] = one
+    yield from last.values()
 
 
 class Estimates:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterable
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from tbcontracts.telemetry import names
-from tbcontracts.telemetry.accounts import Accounts, Estimates
+from tbcontracts.telemetry.accounts import Accounts, Estimates, shown
 from tbcontracts.telemetry.spans import SpanEvents
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         Observation,
     )
 
+    from tbcontracts.contract import BudgetContract
     from tbcontracts.errors import BudgetExceededError
     from tbcontracts.events import JournalEntry
     from tbcontracts.telemetry.listened import Listened
@@ -117,10 +119,10 @@ class Instruments:
         """Return the accounts as they were seen last; it asks no store."""
         from opentelemetry.metrics import Observation
 
-        for accounts in list(self.accounts):
-            for attributes, states in accounts.seen():
-                for state, amount in states.items():
-                    yield Observation(amount, {**attributes, names.STATE.name: state})
+        seen = chain.from_iterable(accounts.seen() for accounts in list(self.accounts))
+        for account in shown(seen):
+            for state, amount in account.states.items():
+                yield Observation(amount, {**account.attributes, names.STATE.name: state})
 
 
 class OtelListener:
@@ -163,15 +165,24 @@ class OtelListener:
             source = "pool" if move.donor is None else "agent"
             self._to.transferred.add(move.amount, {**about, names.SOURCE.name: source})
         contract = None if entry.agent is None else self._manager.contract_in(scope, entry.agent)
-        if contract is not None and entry.agent is not None:
-            if entry.kind in ("settled", "charged", "expired") and entry.remaining < 0:
-                self._to.overdrafts.add(1, about)
-            self._accounts.note(scope, entry, about, contract.max_tokens)
-        elif entry.agent is not None:
-            self._accounts.note(scope, entry, about, None)
-        if self._proposed and entry.kind in ("finished", "closed"):
-            for attributes, share in self._accounts.ended(scope, entry.agent):
-                self._to.utilization.record(share, attributes)
+        posted = entry.kind in ("settled", "charged", "expired")
+        if contract is not None and posted and entry.remaining < 0:
+            self._to.overdrafts.add(1, about)
+        if entry.agent is not None:
+            self._accounts.note(scope, entry, about, limited=contract is not None)
+        if self._proposed and entry.kind == "finished" and contract is not None:
+            self._used_up(entry.consumed, contract, about)
+        elif self._proposed and entry.kind == "closed":
+            # Others may have used these books too, so the books say what was used.
+            for account in self._manager.scope(scope).statement().accounts:
+                if account.contract is not None and not account.finished:
+                    about = self._about(scope, account.agent)
+                    self._used_up(account.consumed, account.contract, about)
+
+    def _used_up(self, consumed: int, contract: BudgetContract, about: dict[str, Any]) -> None:
+        """Record what share of its contract an agent used in the end."""
+        if contract.max_tokens:
+            self._to.utilization.record(consumed / contract.max_tokens, about)
 
     def _measure(self, entry: JournalEntry, about: dict[str, Any]) -> None:
         """Measure what the kind of an entry says."""
