@@ -12,8 +12,6 @@ import pytest
 from tbcontracts import BudgetManager
 
 WRONG = (TypeError, ValueError)
-
-
 BAD_AMOUNTS: dict[Any, str] = {
     -1: "-1",
     2**40 + 1: "1,099,511,627,777",
@@ -27,8 +25,6 @@ BAD_AMOUNTS: dict[Any, str] = {
     None: "NoneType",
     (7,): "tuple",
 }
-
-
 BAD_SECONDS = (0, -1, math.nan, math.inf, True, "60")
 
 

@@ -6,8 +6,6 @@ from tests.core.bad_input.conftest import Books, both_doors, seen
 
 from tbcontracts import ContractConflictError
 
-# --- contracts ------------------------------------------------------------------------------------
-
 
 def test_a_second_registration(books: Books) -> None:
     """The same one changes nothing; a different one says both, and what to call."""

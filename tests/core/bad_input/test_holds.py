@@ -19,8 +19,6 @@ from tests.core.bad_input.conftest import (
 from tbcontracts import BudgetExceededError, IdempotencyConflictError
 from tbcontracts.errors import ConfigurationError, HoldResolvedError, ScopeClosedError
 
-# --- holds ----------------------------------------------------------------------------------------
-
 
 def end(door: str, hold: Any, method: str, *args: Any) -> Any:
     """End or extend a hold at one of the two doors."""

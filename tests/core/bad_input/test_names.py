@@ -31,9 +31,6 @@ BAD_NAMES: dict[Any, str] = {
 }
 
 
-# --- names ----------------------------------------------------------------------------------------
-
-
 @both_doors
 @pytest.mark.parametrize("bad", BAD_NAMES, ids=lambda bad: repr(bad)[:12])
 def test_what_is_no_name(books: Books, door: str, bad: Any) -> None:

@@ -21,9 +21,6 @@ BAD_SCORES: dict[Any, str] = {
 }
 
 
-# --- numbers --------------------------------------------------------------------------------------
-
-
 @both_doors
 @pytest.mark.parametrize("bad", BAD_AMOUNTS, ids=lambda bad: repr(bad)[:12])
 def test_what_is_no_number_of_tokens(books: Books, door: str, bad: Any) -> None:

@@ -11,8 +11,6 @@ from tests.core.bad_input.conftest import Books
 from tbcontracts import BudgetManager
 from tbcontracts.errors import ConfigurationError
 
-# --- settings and functions -----------------------------------------------------------------------
-
 
 @pytest.mark.parametrize(
     ("setting", "value", "words"),

@@ -14,12 +14,7 @@ PRICES = {
     "cheap": {"input": 1, "output": 1},
     "free": {"input": 0, "output": 0},
 }
-
-
 SHAPE = CallShape(RequestSize(100, 400), output_cap=50, model="m")
-
-
-HELD = 100 * 2 + 50 * 10
 
 
 def governed(max_usd: str = "1", **settings: Any) -> BudgetManager:

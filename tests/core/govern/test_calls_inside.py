@@ -18,9 +18,6 @@ def begun(manager: BudgetManager, prompt: str = "hi") -> Any:
     return manager.begin_call("writer", CallShape(size_request([prompt]), output_cap=50))
 
 
-# --- calls inside ---------------------------------------------------------------------------------
-
-
 def test_the_first_call_inside_is_the_one_that_was_held_for(manager: BudgetManager) -> None:
     """One call, one hold: what the call inside reports is what is charged, once."""
 

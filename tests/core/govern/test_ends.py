@@ -11,8 +11,6 @@ from tests.core.govern.conftest import REPLY, writer
 
 from tbcontracts import BudgetExceededError, BudgetManager
 
-# --- the end of a budget --------------------------------------------------------------------------
-
 
 def poor(**settings: Any) -> BudgetManager:
     """Return a manager whose writer can pay for nothing."""

@@ -13,8 +13,6 @@ from tests.core.govern.conftest import REPLY, writer
 
 from tbcontracts import BudgetManager
 
-# --- generators -----------------------------------------------------------------------------------
-
 
 def chunks() -> list[Any]:
     """Return a stream as OpenAI's client yields it: text, and the usage in the last piece."""

@@ -12,8 +12,6 @@ from tests.core.govern.conftest import REPLY, writer
 
 from tbcontracts import BudgetManager, ConfidenceGateError
 
-# --- confidence -----------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize(
     "source", [lambda result: result["sure"]["score"], "sure.score"], ids=["function", "field"]

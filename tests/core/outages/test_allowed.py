@@ -24,9 +24,6 @@ def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
 
 
-# --- calls go on ----------------------------------------------------------------------------------
-
-
 def test_strict_and_allow_exclude_each_other() -> None:
     """A hold is what makes strict mode strict."""
     with pytest.raises(ConfigurationError, match="sends calls without a hold, and strict mode"):

@@ -54,9 +54,6 @@ def test_the_first_answer_wakes_the_backlog() -> None:
     assert manager.report()["writer"]["consumed"] == 4
 
 
-# --- the backlog ----------------------------------------------------------------------------------
-
-
 class _Pauses:
     """Pauses that only end when the backlog is woken."""
 

@@ -12,8 +12,6 @@ from tbcontracts import Usage
 from tbcontracts.commands import Posted, Settle
 from tbcontracts.testing.unreliable_store import UnreliableStore
 
-# --- what was used is kept ------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("door", ["plain", "awaited"])
 def test_ends_are_kept_and_posted_when_the_store_is_back(store: UnreliableStore, door: str) -> None:

@@ -11,8 +11,6 @@ from tests.core.outages.conftest import manager_on
 from tbcontracts import StoreError
 from tbcontracts.testing.unreliable_store import UnreliableStore
 
-# --- no call goes out -----------------------------------------------------------------------------
-
 
 def test_no_hold_is_given_while_the_store_is_down(store: UnreliableStore) -> None:
     """The error has the store's words, whether the scope was open before or not."""

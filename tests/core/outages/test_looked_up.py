@@ -12,8 +12,6 @@ from tbcontracts import Hold, OutcomeUnknownError, StoreError
 from tbcontracts.commands import Posted
 from tbcontracts.testing.unreliable_store import UnreliableStore
 
-# --- whether it took effect is not known ----------------------------------------------------------
-
 
 @pytest.mark.parametrize("key", [None, "job-17"])
 @pytest.mark.parametrize("door", ["plain", "awaited"])

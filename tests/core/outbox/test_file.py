@@ -17,8 +17,6 @@ from tbcontracts.kept import Kept
 from tbcontracts.outbox import Outbox
 from tbcontracts.testing.unreliable_store import UnreliableStore
 
-# --- the file -------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("torn", ['{"number":2,"sc', '{"number":2,"scope":"a"', "\x00\x00\x00\n"])
 def test_a_torn_last_line_is_left_out(path: Path, torn: str) -> None:

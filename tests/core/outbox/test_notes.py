@@ -16,8 +16,6 @@ from tbcontracts.kept import Kept, Postable
 from tbcontracts.outbox import Outbox
 from tbcontracts.testing.unreliable_store import UnreliableStore
 
-# --- the way of a command -------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("door", ["plain", "awaited"])
 def test_usage_is_noted_before_it_is_sent_and_marked_after(path: Path, door: str) -> None:

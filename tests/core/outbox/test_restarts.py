@@ -16,8 +16,6 @@ from tbcontracts import BudgetManager
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.testing.unreliable_store import UnreliableStore
 
-# --- after a restart ------------------------------------------------------------------------------
-
 
 def test_what_an_earlier_process_could_not_post_is_posted_at_the_start(path: Path) -> None:
     """On the books of its scope, once; the new process need not know the agent."""

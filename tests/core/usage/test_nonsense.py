@@ -108,8 +108,6 @@ numbers: st.SearchStrategy[object] = st.one_of(
     st.integers(-5, 2_000),
     st.sampled_from([None, True, float("nan"), float("inf"), 3.0, 3.5, "7", 2**41, [], {}]),
 )
-
-
 reports = st.dictionaries(
     st.sampled_from(
         [

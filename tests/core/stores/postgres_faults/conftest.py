@@ -17,11 +17,7 @@ from tbcontracts.stores.postgres import PostgresStore
 from tbcontracts.testing.audit import Audit
 
 OPENING = Open((BudgetContract("a", max_tokens=10**9, min_reserve=0),))
-
-
 NUMBERS = itertools.count()
-
-
 SOAK = bool(os.environ.get("TBC_SOAK"))
 
 

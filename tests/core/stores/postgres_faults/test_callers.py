@@ -17,12 +17,7 @@ from tbcontracts.testing.history import Recorder, check_history
 from tbcontracts.testing.strategies import Commands
 
 COMMANDS = 6_250 if SOAK else 25  # of each of 16 threads
-
-
 SCOPES = 16 if SOAK else 4
-
-
-# --- many at once ---------------------------------------------------------------------------------
 
 
 def pairs(name: int) -> Iterator[Command]:

@@ -38,8 +38,6 @@ SCRIPT: tuple[Command, ...] = (
     Charge("a", 7),  # without a key: nobody may send it twice
     Charge("a", 11, key="last"),
 )
-
-
 CUTS = 10_000 if SOAK else 60
 
 

@@ -21,8 +21,6 @@ from tbcontracts.commands import Charge
 from tbcontracts.errors import StoreError
 from tbcontracts.stores import open_store
 
-# --- making the tables ----------------------------------------------------------------------------
-
 
 def test_many_make_the_tables_at_once(postgres_server: str, schema: str) -> None:
     """The first one makes them, the others wait for it and find them."""

@@ -18,8 +18,6 @@ from tbcontracts.stores.redis import RedisStore
 from tbcontracts.testing.checking import ManualClock
 
 ONE = Open((BudgetContract("a", max_tokens=1_000, min_reserve=0),))
-
-
 _prefixes = count()
 
 

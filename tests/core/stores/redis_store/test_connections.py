@@ -46,9 +46,6 @@ from tbcontracts.testing.strategies import difference
 SOAK = os.environ.get("TBC_SOAK") == "1"
 
 
-# --- scripts and keys -----------------------------------------------------------------------------
-
-
 def test_a_server_that_forgot_the_scripts_gets_them_again(
     store: RedisStore, client: redis.Redis
 ) -> None:

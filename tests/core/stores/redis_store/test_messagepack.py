@@ -7,8 +7,6 @@ import redis
 
 from tbcontracts.stores.messagepack import unpack
 
-# --- MessagePack ----------------------------------------------------------------------------------
-
 
 def test_what_lua_packs_is_read(client: redis.Redis) -> None:
     """Every form that the scripts may write, at the edges where forms change."""

@@ -26,8 +26,6 @@ from tbcontracts.testing.checking import ManualClock
 from tbcontracts.testing.reference import Reference
 from tbcontracts.testing.strategies import difference
 
-# --- donors, forgetting, the journal --------------------------------------------------------------
-
 
 @pytest.mark.parametrize("seed", range(4))
 def test_many_donors_are_asked_in_order_page_by_page(

@@ -13,8 +13,6 @@ from tbcontracts.commands import Charge, Command, Finish, Granted, Posted, Reser
 from tbcontracts.errors import LedgerRegressedError
 from tbcontracts.stores.redis import RedisStore
 
-# --- books that went backwards --------------------------------------------------------------------
-
 
 def go_back(client: redis.Redis, store: RedisStore, kept: dict[str, bytes]) -> None:
     """Put back what a server held before, as a failover to a late replica does."""

@@ -18,8 +18,6 @@ from tbcontracts.stores.redis import RedisStore
 from tbcontracts.stores.redis_options import RedisOptions
 from tbcontracts.stores.redis_server import examine
 
-# --- what a server must be ------------------------------------------------------------------------
-
 
 def test_a_server_that_evicts_is_refused(own_server: RedisServer) -> None:
     """Its setting is named, also where CONFIG is forbidden; once it is right, the store works."""

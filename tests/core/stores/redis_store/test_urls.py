@@ -18,8 +18,6 @@ from tbcontracts.stores import open_store
 from tbcontracts.stores.redis import RedisStore
 from tbcontracts.stores.redis_options import RedisOptions
 
-# --- URLs -----------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize(
     ("url", "said"),

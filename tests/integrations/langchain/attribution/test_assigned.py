@@ -26,8 +26,6 @@ from tbcontracts_langchain import BudgetCallbackHandler
 from tbcontracts_langchain.attribution import AgentPaths, agent_in_path
 from tbcontracts_langgraph import budget
 
-# --- a mapping of paths ---------------------------------------------------------------------------
-
 
 def test_paths_can_be_assigned_to_agents(server: FakeOpenAI) -> None:
     """What is said of a node holds for all below it, before names and annotations."""

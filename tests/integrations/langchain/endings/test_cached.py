@@ -24,9 +24,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-# --- caches ---------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def cache() -> Iterator[None]:
     """Put LangChain's own cache in place."""

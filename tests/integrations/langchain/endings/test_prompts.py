@@ -28,9 +28,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-# --- several prompts at once ----------------------------------------------------------------------
-
-
 def test_of_a_generate_that_fails_what_was_sent_is_charged() -> None:
     """The answered prompt's usage is never told: its hold is charged. The third is not sent."""
     with FakeOpenAI([Answer(text=TEXT), Fault(status=500), Answer(text=TEXT)]) as server:

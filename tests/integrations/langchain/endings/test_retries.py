@@ -23,9 +23,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-# --- refusals that somebody swallows --------------------------------------------------------------
-
-
 def test_a_refusal_that_a_tool_node_hides_is_on_the_books(server: FakeOpenAI) -> None:
     """handle_tool_errors=True makes a message of it; the denial stands in the journal."""
     manager, config = governed(max_tokens=5)

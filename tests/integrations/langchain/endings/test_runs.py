@@ -24,9 +24,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-# --- ids, retrievers, and answers that cannot be read ---------------------------------------------
-
-
 def test_a_run_id_that_is_used_again_is_another_call(server: FakeOpenAI) -> None:
     """A caller may choose the same id twice."""
     manager, config = governed()

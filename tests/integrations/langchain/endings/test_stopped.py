@@ -23,9 +23,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-# --- nothing was sent -----------------------------------------------------------------------------
-
-
 class Stops(BaseCallbackHandler):
     """Somebody else's handler, which stops calls at their start."""
 

@@ -18,8 +18,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-# --- streams --------------------------------------------------------------------------------------
-
 WORDS = "one two three four five six seven eight nine ten eleven twelve"
 
 

@@ -89,8 +89,6 @@ def assert_true(manager: BudgetManager, server: FakeOpenAI, name: str = "a") -> 
 
 
 WAYS = ["invoke", "ainvoke", "stream"]
-
-
 # On Python 3.10 an awaited node has neither the callbacks nor the context of its run.
 NEEDS_CONTEXT = [
     "invoke",

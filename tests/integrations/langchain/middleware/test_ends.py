@@ -37,9 +37,6 @@ class Report(BaseModel):
     text: str
 
 
-# --- the end --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])
 @pytest.mark.parametrize("where", ["contract", "middleware"])
 def test_it_ends_with_a_last_answer_from_the_reserve(

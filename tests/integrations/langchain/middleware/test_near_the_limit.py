@@ -21,8 +21,6 @@ from tbcontracts.testing import FakeOpenAI
 from tbcontracts_langchain import BudgetMiddleware
 from tbcontracts_langchain.middleware import CLOSING_LINE, announcement
 
-# --- near the limit -------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize(("below", "expected"), [(0.5, "cheap"), (0.3, "dear"), (300, "cheap")])
 def test_near_the_limit_a_cheaper_model_answers(below: float, expected: str) -> None:

@@ -27,8 +27,6 @@ from tbcontracts import BudgetExceededError
 from tbcontracts.testing import Answer, FakeOpenAI
 from tbcontracts_langchain import BudgetMiddleware, budget_callbacks
 
-# --- charging and clamping ------------------------------------------------------------------------
-
 
 @pytest.mark.filterwarnings("ignore:On Python 3.10 LangGraph does not hand callbacks on")
 @pytest.mark.parametrize("way", WAYS)

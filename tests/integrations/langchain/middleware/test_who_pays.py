@@ -21,8 +21,6 @@ from tbcontracts import UnknownAgentError
 from tbcontracts.testing import Answer, FakeOpenAI, ScriptedRequest, ToolCall
 from tbcontracts_langchain import BudgetedChatModel, BudgetMiddleware, budget_callbacks
 
-# --- who pays, and what cannot be -----------------------------------------------------------------
-
 
 def test_without_a_name_the_agents_own_name_pays(server: FakeOpenAI) -> None:
     """As the handler does it: by the name given to create_agent."""

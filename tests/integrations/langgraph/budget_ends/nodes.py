@@ -12,8 +12,6 @@ from langgraph.graph import END, START, StateGraph
 from tbcontracts_langgraph import budget, budgeted
 
 WAYS = ("annotated", "budgeted")
-
-
 THREAD: Any = {"configurable": {"thread_id": "t"}}
 
 

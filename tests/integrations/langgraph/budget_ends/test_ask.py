@@ -28,9 +28,6 @@ from tbcontracts_langgraph import budget, govern_graph
 pytestmark = pytest.mark.filterwarnings("ignore:On Python 3.10:UserWarning")
 
 
-# --- ask ------------------------------------------------------------------------------------------
-
-
 def asking(world: Any, way: str, node: Any, *, max_tokens: int = 10) -> Any:
     """Return an app that pauses, with checkpoints."""
     builder = builder_of(world, way, node, max_tokens=max_tokens, min_reserve=0, on_exceeded="ask")

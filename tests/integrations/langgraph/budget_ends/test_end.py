@@ -17,9 +17,6 @@ from tbcontracts_langgraph import budget, budgeted, govern_graph
 pytestmark = pytest.mark.filterwarnings("ignore:On Python 3.10:UserWarning")
 
 
-# --- end ------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("awaited", [False, True])
 @pytest.mark.parametrize("way", WAYS)
 def test_end_lets_the_graph_go_on(world: Any, way: str, awaited: bool) -> None:

@@ -20,9 +20,6 @@ from tbcontracts_langgraph import budget, budgeted, govern_graph
 pytestmark = pytest.mark.filterwarnings("ignore:On Python 3.10:UserWarning")
 
 
-# --- fallback -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("edge", ["static", "conditional", "join"])
 @pytest.mark.parametrize("awaited", [False, True])
 @pytest.mark.parametrize("way", WAYS)

@@ -21,9 +21,6 @@ from tbcontracts_langgraph import budget, budgeted, govern_graph
 pytestmark = pytest.mark.filterwarnings("ignore:On Python 3.10:UserWarning")
 
 
-# --- raise ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("way", WAYS)
 def test_raise_goes_through_retries_and_resumes_after_a_top_up(world: Any, way: str) -> None:
     """Tried once; `invoke(None)` after a top-up goes on at the node, on the same books."""

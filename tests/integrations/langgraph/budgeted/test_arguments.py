@@ -12,9 +12,6 @@ from tbcontracts_langgraph import budgeted
 pytestmark = pytest.mark.filterwarnings("ignore:On Python 3.10:UserWarning")
 
 
-# --- arguments ------------------------------------------------------------------------------------
-
-
 def test_arguments_are_checked_where_they_are_written(world: Any) -> None:
     """Mistakes are told at set-up, not in the middle of a run."""
     manager = world.manager

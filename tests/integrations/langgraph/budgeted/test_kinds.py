@@ -112,8 +112,6 @@ def async_nodes(model: Any) -> dict[str, Any]:
 
 
 KINDS = tuple(nodes(RunnableLambda(str)))
-
-
 ASYNC_KINDS = tuple(async_nodes(RunnableLambda(str)))
 
 

@@ -18,9 +18,6 @@ from tbcontracts_langgraph import budget, budgeted, govern_graph, manager_of
 pytestmark = pytest.mark.filterwarnings("ignore:On Python 3.10:UserWarning")
 
 
-# --- confidence -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "source",
     [{"confidence_key": "answer.confidence"}, {"confidence_fn": lambda update: 0.9}],
