@@ -62,6 +62,11 @@ class JournalEntry(NamedTuple):
         return self.allocated - self.consumed - self.held
 
     @property
+    def asked(self) -> int | None:
+        """What a call asked for; None where the price of its model was not known."""
+        return None if self.facts.get("code") == "unknown_price" else self.amount
+
+    @property
     def when(self) -> tuple[float, int]:
         """Its place among the entries of its scope, also where new books begin at 1 again."""
         return self.at, self.seq

@@ -104,7 +104,8 @@ def _words(
         if sizing != "caller":
             reason += " This one hold is more than its whole budget."
         most = contract.field_names[0]
-        first = f"{most} of at least {figure(requested, unit)} for {agent!r} (it has "
+        enough = figure(contract.max_tokens + denied.lacking, unit)
+        first = f"{most} of at least {enough} for {agent!r} (it has "
         remedy = f"What helps: {top_up}, or {first}{figure(contract.max_tokens, unit)})."
     else:
         most = "max_usd" if unit == "usd" else "max_tokens"

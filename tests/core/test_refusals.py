@@ -45,6 +45,20 @@ def governed(max_tokens: int = 300, enforcement: str = "expected", **more: Any) 
     return manager
 
 
+def test_the_budget_that_is_named_is_enough() -> None:
+    """Also where some of it is used already: what is said to help does, and 1 less does not."""
+    manager = governed(2_000, min_reserve=0)
+    manager.record_usage("writer", 1_500)
+    with pytest.raises(BudgetExceededError) as refusal:
+        manager.reserve("writer", 100_000)
+    assert "max_tokens of at least 101,500 for 'writer' (it has 2,000)" in str(refusal.value)
+    manager.change_contract("writer", max_tokens=101_499)
+    with pytest.raises(BudgetExceededError):
+        manager.reserve("writer", 100_000)
+    manager.change_contract("writer", max_tokens=101_500)
+    manager.reserve("writer", 100_000).void()
+
+
 def test_a_first_guess_says_that_it_is_one() -> None:
     """And that a cap replaces it."""
     text = refused(governed(210), CallShape(SIZE))

@@ -31,7 +31,8 @@ def in_words(entry: JournalEntry, unit: str) -> str:
 
 
 def _refused(entry: JournalEntry, amount: Figure) -> str:
-    return f"{amount(entry.amount)} ({_why(entry, amount)})"
+    asked = "an unknown amount" if entry.asked is None else amount(entry.asked)
+    return f"{asked} ({_why(entry, amount)})"
 
 
 def _why(entry: JournalEntry, amount: Figure) -> str:

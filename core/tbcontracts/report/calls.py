@@ -16,7 +16,8 @@ class CallView(NamedTuple):
     seq: int
     at: float
     agent: str
-    asked: int
+    asked: int | None
+    """None where the price of its model was not known."""
     outcome: str
     """"open", "settled", "voided", "expired", "denied" or "would_deny"."""
     used: int | None = None
@@ -46,10 +47,10 @@ class CallLog:
         self._kept: dict[int, CallView] = {}
         self._by_hold: dict[str, int] = {}
 
-    def hear(self, entry: JournalEntry, *, asks: bool) -> None:
+    def hear(self, entry: JournalEntry, *, asks: bool, let_through: bool = False) -> None:
         """Take the next entry."""
         if asks:
-            self._ask(entry)
+            self._ask(entry, let_through=let_through)
         elif entry.kind in _ENDS and entry.hold_id in self._by_hold:
             self._end(self._by_hold[entry.hold_id], entry)
 
@@ -57,14 +58,13 @@ class CallLog:
         """Return the calls that were kept, in their order."""
         return tuple(self._kept.values())
 
-    def _ask(self, entry: JournalEntry) -> None:
+    def _ask(self, entry: JournalEntry, *, let_through: bool) -> None:
         self.asked = number = self.asked + 1
         if self._each_end < number <= self._total - self._each_end:
             return
         outcome = "open" if entry.kind == "held" else entry.kind
-        call = CallView(number, entry.seq, entry.at, str(entry.agent), entry.amount, outcome)
-        through = entry.kind == "would_deny"
-        self._kept[number] = call._replace(moves=entry.moves, let_through=through)
+        call = CallView(number, entry.seq, entry.at, str(entry.agent), entry.asked, outcome)
+        self._kept[number] = call._replace(moves=entry.moves, let_through=let_through)
         if entry.hold_id is not None:
             self._by_hold[entry.hold_id] = number
 

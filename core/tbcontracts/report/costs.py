@@ -42,20 +42,22 @@ class Costs(NamedTuple):
     models: tuple[ModelCost, ...]
 
 
-def costs_of(accounts: Sequence[AccountView], journal: Iterable[JournalEntry]) -> Costs:
-    """Add up what is known of costs."""
+def costs_of(
+    accounts: Sequence[AccountView], journal: Iterable[JournalEntry], unit: str = "tokens"
+) -> Costs:
+    """Add up what is known of costs; `unit` is what the books are in."""
     lines = tuple(
         AccountCost(account.agent, account.cost_micro_usd, account.unpriced_tokens)
         for account in accounts
     )
-    models = _models(journal)
+    models = _models(journal, unit)
     cost = sum(line.cost_micro_usd for line in lines)
     priced = any(line.model is not None and line.unpriced_calls < line.calls for line in models)
     unpriced = sum(line.unpriced_tokens for line in lines)
     return Costs(cost > 0 or priced, cost, unpriced, lines, models)
 
 
-def _models(journal: Iterable[JournalEntry]) -> tuple[ModelCost, ...]:
+def _models(journal: Iterable[JournalEntry], unit: str) -> tuple[ModelCost, ...]:
     """Add up usage and cost by model; an estimate that the truth may still replace is left out."""
     found: dict[str | None, ModelCost] = {}
     for entry in journal:
@@ -63,16 +65,30 @@ def _models(journal: Iterable[JournalEntry]) -> tuple[ModelCost, ...]:
             continue
         said = entry.facts.get("model")
         model = None if said is None else str(said)
-        cost = entry.facts.get("cost_micro_usd")
+        cost, tokens = _cost_and_tokens(entry, unit)
         line = found.get(model) or ModelCost(model, 0, 0, 0, 0)
-        tokens = sum(int(entry.facts.get(key, 0)) for key in ("input_tokens", "output_tokens"))
         if model is None and cost == 0 and not tokens:
             continue  # a part of a hold that grew: the call itself is another entry
         found[model] = ModelCost(
             model,
             line.calls + 1,
             line.tokens + tokens,
-            line.cost_micro_usd + (cost if isinstance(cost, int) else 0),
-            line.unpriced_calls + (not isinstance(cost, int)),
+            line.cost_micro_usd + (cost or 0),
+            line.unpriced_calls + (cost is None),
         )
     return tuple(sorted(found.values(), key=lambda line: (-line.tokens, line.model or "")))
+
+
+def _cost_and_tokens(entry: JournalEntry, unit: str) -> tuple[int | None, int]:
+    """Return what a charge cost, if that is known, and its tokens.
+
+    A charge may be a number alone: then it is the cost or the tokens, whatever the books are in.
+    """
+    facts = entry.facts
+    cost, counted = facts.get("cost_micro_usd"), "input_tokens" in facts
+    tokens = sum(int(facts.get(key, 0)) for key in ("input_tokens", "output_tokens"))
+    if unit == "usd" and cost is None and not facts.get("unpriced"):
+        cost = entry.amount
+    if unit == "tokens" and not counted:
+        tokens = entry.amount
+    return (cost if isinstance(cost, int) else None), tokens

@@ -110,8 +110,13 @@ def _in_words(view: ReportView, amounts: Amounts) -> str:
     text += f". The budget is {amounts.full(total)}; {used} of it is used."
     if not view.refused:
         return f"{text} No call was refused."
-    was = "was" if view.refused == 1 else "were"
-    return f"{text} {plural(view.refused, 'call')} {was} refused."
+    through = view.counts.get("would_deny", 0)
+    refused = view.refused - through
+    was = "was" if refused == 1 else "were"
+    sentences = [f"{plural(refused, 'call')} {was} refused."] if refused else []
+    if through:
+        sentences.append(f"{plural(through, 'call')} would have been, and went out: observe mode.")
+    return " ".join([text, *sentences])
 
 
 def _cut(view: ReportView) -> Markup | None:

@@ -60,7 +60,7 @@ class Denial(NamedTuple):
     @property
     def asked(self) -> int | None:
         """What it asked for; None where the price of its model was not known."""
-        return None if self.code == "unknown_price" else self.entry.amount
+        return self.entry.asked
 
     @property
     def available(self) -> int | None:

@@ -226,7 +226,7 @@ def _ending(call: CallView) -> Markup:
         "would_deny": "would have been refused; went out",
     }[call.outcome]
     if call.let_through and call.outcome != "would_deny":
-        words += ", although it did not fit"
+        words += ", although it would have been refused"
     if call.late:
         words += ", late"
     extra = [text for text in (call.model, call.note) if text]
@@ -286,7 +286,7 @@ def _entry_row(entry: JournalEntry, like: float, amounts: Amounts) -> list[objec
         clock(entry.at, like=like),
         _KINDS.get(entry.kind, entry.kind.replace("_", " ")),
         agent,
-        amounts.short(entry.amount),
+        amounts.short(entry.asked),
         amounts.short(entry.remaining) if entry.agent is not None else None,
         amounts.short(entry.pool),
         element("bdi", note) if note else None,

@@ -35,7 +35,7 @@ def _sentence(found: Costs, *, in_dollars: bool) -> str:
         if not found.unpriced_tokens:
             return charged
         unpriced = plural(found.unpriced_tokens, "token")
-        return f"{charged} The price of {unpriced} is unknown: their holds were charged instead."
+        return f"{charged} The price of {unpriced} is unknown: what was held for them was charged."
     sentence = f"The calls whose price is known cost {dollars(found.cost_micro_usd)}."
     if found.unpriced_tokens:
         sentence += (
@@ -91,7 +91,7 @@ def _sure(view: ReportView, amounts: Amounts) -> Markup:
             "consumed, are an estimate: the provider did not report them."
         )
     else:
-        sentence = "All that was consumed is what the provider reported; none of it is an estimate."
+        sentence = "All that was consumed was reported; none of it is an estimate."
     over = [account for account in view.accounts if account.overdraft]
     lines = [
         element(

@@ -92,16 +92,18 @@ def _bar(row: Balance, top: int, widest: int, amounts: Amounts) -> Markup:
         x = across(account.allocated - reserve)
         place = {"x1": x, "x2": x, "y1": top + 17, "y2": top + 20 + _BAR + 3}
         mark = element("line", class_="reserve", **place)
-    covered = min(account.consumed, account.allocated) if account.contract else account.consumed
-    over = account.consumed - covered
+    # What is held counts as used: where both are more than there is, the last of it is over.
+    over = max(0, used - account.allocated) if account.contract else 0
+    covered = min(account.consumed, used - over)
+    held = max(0, used - over - account.consumed)
     free = max(0, account.allocated - used)
     return joined(
         element("text", shortened(account.agent), x=0, y=top + 13, class_="label"),
         element("text", number, x="100%", y=top + 13, class_="number end"),
         part("free", min(used, account.allocated), free),
         part("consumed", 0, covered),
-        part("over", covered, over),
-        part("held", account.consumed, account.held),
+        part("held", account.consumed, held),
+        part("over", used - over, over),
         mark,
     )
 

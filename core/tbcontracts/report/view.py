@@ -60,7 +60,8 @@ class Group(NamedTuple):
     code: str
     let_through: bool
     times: int
-    asked: int
+    asked: int | None
+    """All of it; None where the price of the model was not known."""
     first_call: int
     last_call: int
 
@@ -156,13 +157,27 @@ def view_of(
         repeats=repeats if whole else None,
         calls=turn.calls.view(),
         entries=tuple(_ends(entries, ENTRIES_EACH_END)),
-        costs=costs_of(statement.accounts, entries),
+        costs=costs_of(statement.accounts, entries, unit or unit_of(statement)),
     )
 
 
 def unit_of(statement: Statement) -> str:
     """Return what the amounts of a statement are; one that does not say is in tokens."""
     return statement.unit
+
+
+def _asks(entry: JournalEntry) -> bool:
+    """Return whether a call asked for budget with this entry."""
+    return entry.kind in ASKS and not _comes_before_its_call(entry)
+
+
+def _comes_before_its_call(entry: JournalEntry) -> bool:
+    """Return whether observe mode says of the next call that it would have been refused.
+
+    So it is where no size was found for a call, as the price of its model is not known: the books
+    were not asked, and the call that goes out then has an entry of its own.
+    """
+    return entry.kind == "would_deny" and entry.hold_id is None
 
 
 class _Ends:
@@ -184,7 +199,7 @@ class _Turn:
 
     def __init__(self, statement: Statement, entries: Sequence[JournalEntry]) -> None:
         refused = sum(entry.kind in REFUSALS for entry in entries)
-        asks = sum(entry.kind in ASKS for entry in entries)
+        asks = sum(map(_asks, entries))
         self.replay = Replay(statement, entries)
         self.timeline = Timeline(entries)
         self.calls = CallLog(asks, CALLS_EACH_END)
@@ -195,6 +210,7 @@ class _Turn:
         self.given: Counter[str | None] = Counter()
         self.received: Counter[str | None] = Counter()
         self.returned: Counter[str | None] = Counter()
+        self._to_go_out: set[str | None] = set()
 
     def hear(self, position: int, entry: JournalEntry) -> None:
         """Take the next entry."""
@@ -206,10 +222,21 @@ class _Turn:
             self.given[donor] += amount
             self.received[entry.agent] += amount
             self._flow(donor, entry.agent, amount)
-        self.calls.hear(entry, asks=entry.kind in ASKS)
+        self._hear_call(entry)
         if entry.kind in REFUSALS:
             self._refusal(entry)
         self.timeline.hear(position, entry, self.replay)
+
+    def _hear_call(self, entry: JournalEntry) -> None:
+        """Take an entry of a call; what is noted before its call is said of it."""
+        if _comes_before_its_call(entry):
+            self._to_go_out.add(entry.agent)
+            return
+        through = entry.kind == "would_deny"
+        if _asks(entry) and entry.agent in self._to_go_out:
+            self._to_go_out.remove(entry.agent)
+            through = True
+        self.calls.hear(entry, asks=_asks(entry), let_through=through)
 
     def _flow(self, donor: str | None, taker: str | None, amount: int) -> None:
         before = self.flows.get((donor, taker), Flow(donor, taker, 0, 0))
@@ -217,15 +244,16 @@ class _Turn:
 
     def _refusal(self, entry: JournalEntry) -> None:
         """Count a refusal, and keep it with the books of its moment if it is shown."""
-        call = self.calls.asked
+        call = self.calls.asked + _comes_before_its_call(entry)
         if self.refusals.next_is_kept():
             self.denials.append(denial_at(call, entry, self.replay))
         let_through = entry.kind == "would_deny"
         key = (str(entry.agent), str(entry.facts.get("code", "")), let_through)
         group = self.groups.get(key) or Group(*key, 0, 0, call, call)
-        self.groups[key] = group._replace(
-            times=group.times + 1, asked=group.asked + entry.amount, last_call=call
-        )
+        asked = None
+        if entry.asked is not None and group.asked is not None:
+            asked = group.asked + entry.asked
+        self.groups[key] = group._replace(times=group.times + 1, asked=asked, last_call=call)
 
 
 def _in_order(accounts: Sequence[AccountView]) -> list[AccountView]:

@@ -144,9 +144,11 @@ def help_for(denial: Denial, amounts: Amounts) -> str:
     """Return what would have let a call through."""
     lacking = denial.lacking
     more = "more budget" if not lacking else f"{amounts.full(lacking)} more"
+    in_dollars = amounts.unit == "usd"
+    most, least = ("max_usd", "min_reserve_usd") if in_dollars else ("max_tokens", "min_reserve")
     known = {
-        "budget_exceeded": f"{more} by a top-up, a larger max_tokens, or a smaller call.",
-        "reserve_kept": f"{more} by a top-up, or a smaller min_reserve.",
+        "budget_exceeded": f"{more} by a top-up, a larger {most}, or a smaller call.",
+        "reserve_kept": f"{more} by a top-up, or a smaller {least}.",
         "fragmented": f"{more} by a top-up, or fewer agents with more budget each.",
         "scope_closed": "another scope.",
         "confident": "a new scope, a higher confidence_threshold, or reset_confidence.",

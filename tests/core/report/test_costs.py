@@ -56,6 +56,17 @@ def test_a_hold_that_grew_is_one_call() -> None:
     assert found.models == (ModelCost("a", 1, 120, 300, 0),)
 
 
+def test_a_charge_that_is_a_number_alone_is_cost_or_tokens() -> None:
+    """In dollars it is what was charged; in tokens it is the tokens, at an unknown price."""
+    plain: dict[str, Any] = {}
+    unpriced = {"model": "new", "input_tokens": 5, "output_tokens": 0, "unpriced": True}
+    priced = {"input_tokens": 4, "output_tokens": 1, "cost_micro_usd": 7}
+    found = costs_of([account("writer", 16, 5)], journal(plain, priced, unpriced), "usd")
+    assert found.models == (ModelCost(None, 2, 5, 16, 0), ModelCost("new", 1, 5, 0, 1))
+    found = costs_of([account("writer", 7, 9)], journal(plain, priced))
+    assert found.models == (ModelCost(None, 2, 14, 7, 1),)
+
+
 def test_a_known_price_of_nothing_is_known() -> None:
     """A free model costs nothing, and that is not the same as unknown."""
     free = {"model": "free", "input_tokens": 5, "output_tokens": 5, "cost_micro_usd": 0}
@@ -102,7 +113,7 @@ def test_books_in_dollars_without_a_price_say_unknown() -> None:
 def test_books_in_dollars_charge_holds_where_a_price_is_unknown() -> None:
     """And say so."""
     text = page(seen("usd", account("writer", 427_000, 100)))
-    said = "$0.427 were charged. The price of 100 tokens is unknown: their holds were charged"
+    said = "$0.427 were charged. The price of 100 tokens is unknown: what was held for them was"
     assert said in text
     assert '<dd class="value">100</dd>' in text
 
