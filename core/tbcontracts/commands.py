@@ -50,6 +50,8 @@ class Refuse(NamedTuple):
     code: str
     observed: bool = False
     track: bool = False
+    model: str | None = None
+    """Whose price is not known; the journal says it."""
 
 
 class Settle(NamedTuple):

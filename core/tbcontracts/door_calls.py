@@ -14,6 +14,7 @@ from tbcontracts.ids import new_id
 from tbcontracts.refusals import UNATTRIBUTED, no_contract, unattributed, undecidable
 from tbcontracts.sizing import (
     NO_PRICE,
+    UNKNOWN_PRICE,
     CallShape,
     HoldSize,
     Unbounded,
@@ -21,7 +22,7 @@ from tbcontracts.sizing import (
     in_dollars,
     strict_size,
 )
-from tbcontracts.usage import Usage
+from tbcontracts.usage import Usage, model_name
 
 if TYPE_CHECKING:
     from tbcontracts.calls import Call
@@ -82,7 +83,8 @@ class CallDoor(Door):
             size = in_dollars(size, shape, price, strict=enforcement == "strict")
         if isinstance(size, Unbounded):
             asked = 0 if dollars else expected.tokens
-            return Refuse(name, asked, size.code, observed=observed, track=track), size
+            model = model_name(shape.model) if size.code == UNKNOWN_PRICE else None
+            return Refuse(name, asked, size.code, observed, track, model), size
         return self._call_hold(name, size, track=track), size
 
     def _call_hold(self, name: str, size: HoldSize, *, track: bool) -> Reserve:

@@ -40,6 +40,8 @@ def _why(entry: JournalEntry, amount: Figure) -> str:
     why = str(facts.get("code", "refused")).replace("_", " ")
     if "score" in facts:
         return f"{why}: score {facts['score']:g}, threshold {facts['threshold']:g}"
+    if "model" in facts:
+        why += f" of {facts['model']!r}"
     return f"{why}: {amount(facts.get('available', 0))} could be reached"
 
 

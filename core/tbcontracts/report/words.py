@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import NamedTuple
 
+from tbcontracts.checks import printable
 from tbcontracts.report.moments import AccountThen, Denial
 
 UNKNOWN = "not known"
@@ -123,12 +124,17 @@ def reason_of(denial: Denial, amounts: Amounts) -> str:
         ),
         "unattributed": f"It {asked}. No contract answers for it, and such calls are refused.",
         "unknown_price": (
-            "The price of its model is not known, and what a call may cost must be known before it "
-            "is sent."
+            f"The price of {_model_of(denial)} is not known, and what a call may cost must be "
+            "known before it is sent."
         ),
         "uphill": f"It {asked} from an agent of a higher priority; budget never flows uphill.",
     }
     return known.get(denial.code) or f"It {asked}. The code of the reason is {denial.code!r}."
+
+
+def _model_of(denial: Denial) -> str:
+    model = denial.entry.facts.get("model")
+    return "its model" if model is None else f"the model {printable(str(model))!r}"
 
 
 def _reach(denial: Denial, amounts: Amounts) -> str:
@@ -154,7 +160,7 @@ def help_for(denial: Denial, amounts: Amounts) -> str:
         "confident": "a new scope, a higher confidence_threshold, or reset_confidence.",
         "unbounded": "a cap on the answer: max_tokens on the model, or max_output_tokens.",
         "unattributed": 'a contract for this name, or unattributed="track".',
-        "unknown_price": "a price for this model.",
+        "unknown_price": f"a price for {_model_of(denial)}, in prices of the contract file.",
         "uphill": "a donor of lower or equal priority, or a top-up.",
     }
     return known.get(denial.code, "the page of errors in the documentation lists every code.")

@@ -156,16 +156,20 @@ def denied(account: Account, requested: int, available: int, code: str, seq: int
     return Denied(name, requested, max(0, available), lacking, code, seq)
 
 
-def log_denial(books: Books, account: Account, denial: Denied) -> Denied:
+def log_denial(books: Books, account: Account, denial: Denied, model: str | None = None) -> Denied:
     """Put a denial on the books; one that repeats the agent's last one is only counted."""
     account.denials += 1
-    same = (denial.code, denial.requested, denial.available)
+    same: tuple[object, ...] = (denial.code, denial.requested, denial.available)
+    if model is not None:
+        same = (*same, model)
     if account.last_denial == same:
         return denial._replace(seq=books.seq)
     account.last_denial = same
     facts: dict[str, Any] = {"code": denial.code, "available": denial.available}
     if denial.score is not None:
         facts |= {"score": denial.score, "threshold": denial.threshold}
+    if model is not None:
+        facts["model"] = model
     return denial._replace(seq=books.log("denied", account, denial.requested, None, (), facts))
 
 

@@ -138,19 +138,21 @@ def refuse(books: Books, command: Refuse) -> Reply:
     account = account_of(books, command.agent, track=command.track)
     denial = denied(account, amount, account.remaining, command.code, books.seq)
     if not command.observed:
-        return _refuse(books, account, denial)
+        return _refuse(books, account, denial, command.model)
     if account.tracked:
         books.accounts.setdefault(command.agent, account)
     account.denials += 1
-    facts = {"code": command.code, "available": denial.available}
+    facts: dict[str, object] = {"code": command.code, "available": denial.available}
+    if command.model is not None:
+        facts["model"] = command.model
     return denial._replace(seq=books.log("would_deny", account, amount, facts=facts))
 
 
-def _refuse(books: Books, account: Account, denial: Denied) -> Denied:
+def _refuse(books: Books, account: Account, denial: Denied, model: str | None = None) -> Denied:
     """Put a refusal on the books; a name without a contract gets its line for it."""
     if account.tracked:
         books.accounts.setdefault(denial.agent, account)
-    return log_denial(books, account, denial)
+    return log_denial(books, account, denial, model)
 
 
 def void(books: Books, command: Void) -> Reply:

@@ -144,7 +144,8 @@ def _reserve(command: commands.Reserve) -> Call:
 def _refuse(command: commands.Refuse) -> Call:
     amount = check_amount(command.amount, f"The call of agent {command.agent!r}")
     observed, track = int(command.observed), int(command.track)
-    return _keyed("refuse", command, command.agent, amount, command.code, observed, track)
+    model = "" if command.model is None else codec.dump(command.model)
+    return _keyed("refuse", command, command.agent, amount, command.code, observed, track, model)
 
 
 def _settle(command: commands.Settle) -> Call:

@@ -83,7 +83,7 @@ class Reference(ReferenceBooks):
         agent = self.find(command.agent, track=command.track)
         no = self.no(agent, command.amount, agent.remaining, command.code)
         if not command.observed:
-            return self.say_no(agent, no)
+            return self.say_no(agent, no, command.model)
         self.agents.setdefault(command.agent, agent)
         agent.denials += 1
         return no._replace(seq=self.write(agent))

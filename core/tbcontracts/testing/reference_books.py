@@ -273,13 +273,13 @@ class ReferenceBooks:
         lacking = max(0, asked - reach)
         return Denied(agent.name, asked, max(0, reach), lacking, code, self.seq, **facts)
 
-    def say_no(self, agent: Agent, no: Denied) -> Denied:
+    def say_no(self, agent: Agent, no: Denied, model: str | None = None) -> Denied:
         """Put a refusal on the books; one that was just said is only counted."""
         self.agents.setdefault(no.agent, agent)
         agent.denials += 1
-        if agent.said != (no.code, no.requested, no.available):
+        if agent.said != (no.code, no.requested, no.available, model):
             self.write(agent)
-            agent.said = (no.code, no.requested, no.available)
+            agent.said = (no.code, no.requested, no.available, model)
         return no._replace(seq=self.seq)
 
 

@@ -181,6 +181,7 @@ class Commands:
             "unbounded",
             observed=self._rarely(),
             track=self._rarely(),
+            model=self._choices.choice((None, None, "m", "n")),
         )
 
     def odd(self) -> Command:

@@ -41,10 +41,14 @@ def test_what_a_refused_call_of_unknown_price_asked_for_is_not_known() -> None:
     view = seen(manager)
     assert [call.asked for call in view.calls] == [None]
     assert [group.asked for group in view.groups] == [None]
-    assert "an unknown amount (unknown price: " in in_words(manager.journal()[-1], "usd")
+    assert "an unknown amount (unknown price of 'unheard of': " in in_words(
+        manager.journal()[-1], "usd"
+    )
     text = page(view)
     assert "$0.00" not in text.partition('id="calls"')[2].partition("</section>")[0]
     assert text.count("not known") >= 4
+    assert "The price of the model &#x27;unheard of&#x27; is not known" in text
+    assert "a price for the model &#x27;unheard of&#x27;" in text
 
 
 def test_a_call_that_observe_mode_lets_through_is_one_call() -> None:

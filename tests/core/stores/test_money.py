@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 
 from tbcontracts import BudgetContract, BudgetManager, Usage, open_store
-from tbcontracts.commands import ChangeContract, Charge, Open, Reserve, Settle, Void
+from tbcontracts.commands import ChangeContract, Charge, Open, Refuse, Reserve, Settle, Void
 from tbcontracts.endings import Ending
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.sizing import CallShape
@@ -217,3 +217,19 @@ def test_books_keep_their_unit_for_whoever_opens_them_next(url: str) -> None:
         account = in_usd(second).accounts()["x"]
         assert account.cost_micro_usd == account.consumed == first_account.consumed + 5
         assert account.unpriced_tokens == 7
+
+
+def test_a_refusal_names_the_model_whose_price_is_unknown(store: Store) -> None:
+    """Another model is another refusal; the same one again is only counted."""
+    store.apply("s", Open((BudgetContract.in_usd("t", max_usd=1),), "usd"))
+    for model in ('a/"b"', 'a/"b"', "ä", None, None):
+        store.apply("s", Refuse("t", 0, "unknown_price", model=model))
+    store.apply("s", Refuse("t", 0, "unknown_price", observed=True, model="m"))
+    told = {"code": "unknown_price", "available": 1_000_000}
+    assert [dict(entry.facts) for entry in store.journal("s")[1:]] == [
+        {**told, "model": 'a/"b"'},
+        {**told, "model": "ä"},
+        told,
+        {**told, "model": "m"},
+    ]
+    assert read_books(store, "s").accounts[0].denials == 6

@@ -273,19 +273,22 @@ local function denied(account, asked, reach, code)
 end
 
 -- Puts a denial on the books; one that repeats the agent's last one is only counted.
-local function log_denial(account, denial)
+local function log_denial(account, denial, model)
   local code, asked, reach = denial[6], denial[3], denial[4]
   account[DENIALS] = account[DENIALS] + 1
   touch(account)
   denial[7] = books[SEQ]
   local said = account[SAID]
-  if said and said[1] == code and said[2] == asked and said[3] == reach then
+  if said and said[1] == code and said[2] == asked and said[3] == reach and said[4] == model then
     return denial
   end
-  account[SAID] = { code, asked, reach }
+  account[SAID] = { code, asked, reach, model }
   local facts = string.format('{"code":%s,"available":%.0f', cjson.encode(code), reach)
   if denial[8] then
     facts = facts .. string.format(',"score":%.17g,"threshold":%.17g', denial[8], denial[9])
+  end
+  if model then
+    facts = facts .. ',"model":' .. model
   end
   denial[7] = log('denied', account, asked, nil, nil, facts .. '}')
   return denial

@@ -1,7 +1,9 @@
 -- Refuse: writes a refusal that was decided before the books were asked.
--- The name, amount, code, whether it is only observed, and track.
+-- The name, amount, code, whether it is only observed, track, and the model as JSON.
 local name, amount, code = ARGV[FIRST], tonumber(ARGV[FIRST + 1]), ARGV[FIRST + 2]
 local observed, track = ARGV[FIRST + 3] == '1', ARGV[FIRST + 4] == '1'
+
+local model = ARGV[FIRST + 5] ~= '' and ARGV[FIRST + 5] or nil
 
 local earlier = replayed()
 if earlier then
@@ -15,10 +17,11 @@ local denial = denied(account, amount, remaining(account), code)
 enter(account)
 if observed then
   account[DENIALS] = account[DENIALS] + 1
-  local facts = string.format('{"code":%s,"available":%.0f}', cjson.encode(code), denial[4])
+  local facts = string.format('{"code":%s,"available":%.0f', cjson.encode(code), denial[4])
+  facts = facts .. (model and ',"model":' .. model or '') .. '}'
   denial[7] = log('would_deny', account, amount, nil, nil, facts)
 else
-  log_denial(account, denial)
+  log_denial(account, denial, model)
 end
 remember(denial, DENIAL_S)
 return finish(denial)
