@@ -148,7 +148,7 @@ def _without(content: Mapping[Any, Any], bad: Collection[Place], place: Place = 
     sound: dict[Any, Any] = {}
     for key, value in content.items():
         inner = (*place, str(key))
-        if inner not in bad:
+        if isinstance(key, str) and inner not in bad:
             nested = isinstance(value, Mapping) and inner[0] in _NESTED and len(inner) < _DEPTH
             sound[key] = _without(value, bad, inner) if nested else value
     return sound

@@ -128,18 +128,9 @@ def _parse_toml(text: str) -> Any:
 
 
 def _parse_yaml(text: str) -> Any:
-    try:
-        import yaml
-    except ImportError as error:
-        msg = 'YAML files need pyyaml. What helps: pip install "tbcontracts[yaml]", or a TOML file.'
-        raise ImportError(msg, name="yaml") from error
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (at line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        msg = f"{getattr(error, 'problem', None) or error}{where}"
-        raise ValueError(msg) from None
+    from tbcontracts.yaml_files import parse  # only where a file is YAML
+
+    content = parse(text)
     return {} if content is None else content  # an empty file, as an empty TOML file is
 
 

@@ -80,7 +80,8 @@ def statement_lines(
         f"call {then}."
         for account in overdrafts
     ]
-    return lines + _given(journal, unit) + _refused(journal, unit)
+    denials = sum(account.denials for account in accounts)
+    return lines + _given(journal, unit) + _refused(journal, unit, denials)
 
 
 def _estimated(unmeasured: int, unit: str) -> str:
@@ -179,19 +180,25 @@ def _given(journal: Sequence[JournalEntry], unit: str) -> list[str]:
     return lines
 
 
-def _refused(journal: Sequence[JournalEntry], unit: str) -> list[str]:
-    """Say which calls were refused, and why."""
+def _refused(journal: Sequence[JournalEntry], unit: str, denials: int) -> list[str]:
+    """Say which calls were refused, and why; of those that have no line, how many there were."""
     refused = [entry for entry in journal if entry.kind in ("denied", "would_deny")]
     if not refused:
         return []
     lines = ["", "What was refused:"]
-    for entry in refused[-_LINES_MAX:]:
+    listed = refused[-_LINES_MAX:]
+    for entry in listed:
         verb = "was refused" if entry.kind == "denied" else "would have been refused"
         why = str(entry.facts.get("code", "")).replace("_", " ")
+        if "model" in entry.facts:
+            why += f" of {printable(str(entry.facts['model']))!r}"
         available = figure(entry.facts.get("available", 0), unit)
-        asked = f" of {figure(entry.amount, unit)}" if why != "unknown price" else ""
+        asked = "" if entry.asked is None else f" of {figure(entry.asked, unit)}"
         lines.append(
             f"  {printable(entry.agent or '')}: a call{asked} {verb} ({why}; "
             f"{available} could be reached)"
         )
+    if denials > len(listed):
+        more = f"{denials - len(listed):,} more"
+        lines.append(f"  and {more}: the same numbers as the agent's one before, or longer ago")
     return lines

@@ -93,7 +93,8 @@ def _memory_or_installed(scheme: str) -> Callable[..., Store]:
         return lambda _, clock: MemoryStore(clock=clock)
     found = installed()
     if scheme not in found:
-        raise unknown_scheme(scheme, ("memory", *_SHARED, *found), 'store="memory://"')
+        known = ("memory", *_SHARED, *found)
+        raise unknown_scheme(scheme, known, f'store="{nearest(scheme, known) or "memory"}://..."')
     factory: Callable[..., Store] = found[scheme].load()
     return factory
 

@@ -199,7 +199,7 @@ def test_files_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
         ("b.yaml", "[" * 5_000),
         ("b.json", '{"agents": {"a": {"priority": ' + "9" * 5_000 + "}}}"),
         ("b.yaml", "1: 2\nnull: 3\n? [a, b]\n: c\n"),
-        ("b.yaml", "agents: {1: {max_tokens: 5}}"),
+        ("b.yaml", "agents: {? [1] : {max_tokens: 5}}"),
         ("b.yaml", "a: 2020-99-99\n"),
         ("b.yaml", "a: !!python/object:os.system {}\n"),
         ("b.yaml", "a: &a [*a]\n"),

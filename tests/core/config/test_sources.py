@@ -16,7 +16,9 @@ from tbcontracts import BudgetContract, BudgetManager
 from tbcontracts.config import load
 from tbcontracts.config_tables import AgentTable, BudgetFile, ContractTable
 from tbcontracts.contract import BudgetContract as Contract
+from tbcontracts.errors import ConfigurationError
 from tbcontracts.settings import Settings
+from tbcontracts.yaml_files import parse
 
 TOML = """
 scope = "acme/{utc:%Y-%m}"
@@ -208,3 +210,68 @@ def test_missing_packages_say_what_to_install(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert "tbcontracts[cli]" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("1_000", 1_000),
+        ("017", "017"),
+        ("0", 0),
+        ("1:30", "1:30"),
+        ("yes", "yes"),
+        ("off", "off"),
+        ("true", True),
+        ("~", None),
+        ("2024-01-01", "2024-01-01"),
+        ("1e3", 1_000.0),
+        (".5", 0.5),
+        ("1.", 1.0),
+        ("-.inf", float("-inf")),
+        ("0x1f", "0x1f"),
+    ],
+)
+def test_yaml_values_are_those_of_yaml_1_2(value: str, read: object) -> None:
+    """A number that YAML 1.1 would make of `017` or `1:30` is not what was meant."""
+    pytest.importorskip("yaml")
+    found = parse(f"a: {value}")["a"]
+    assert found == read
+    assert type(found) is type(read)
+
+
+def test_yaml_keys_are_text_as_they_are_spelt(tmp_path: Path) -> None:
+    """As in TOML; and merged keys are keys."""
+    pytest.importorskip("yaml")
+    path = tmp_path / "b.yaml"
+    path.write_text(
+        "agents:\n  yes: &e {max_tokens: 5}\n  1: {}\n  ~: {}\n  2024-01-01:\n    <<: *e\n"
+    )
+    contracts = {one.agent_name: one.max_tokens for one in load(path)[1]}
+    assert contracts == {"yes": 5, "1": 1_000, "~": 1_000, "2024-01-01": 5}
+
+
+def test_yaml_aliases_cannot_make_more_than_can_be_read(tmp_path: Path) -> None:
+    """A few lines could make billions of values, and one that stands in itself no end of them."""
+    pytest.importorskip("yaml")
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    for inner, name in zip("abcdefgh", "bcdefghi", strict=True):
+        lines.append(f"{name}: &{name} [{', '.join(9 * [f'*{inner}'])}]")
+    path = tmp_path / "b.yaml"
+    for last in ("agents: *i", "enforcement: *i", "x: 1"):
+        path.write_text("\n".join([*lines, last]))
+        with pytest.raises(ConfigurationError, match=r"aliases make more than 100,000 values"):
+            load(path)
+    path.write_text("agents: &a {b: *a}")
+    with pytest.raises(ConfigurationError, match="An alias stands in what it is an alias of"):
+        load(path)
+
+
+@pytest.mark.parametrize("key", [True, None, 1, 2.5, ("a",)])
+def test_keys_in_code_that_are_no_text(key: object) -> None:
+    """Each is a mistake of its own, beside the others."""
+    with pytest.raises(ConfigurationError) as error:
+        load({"agents": {key: {"max_tokens": 5}, "b": {"priorty": 2}}})
+    text = str(error.value)
+    assert "2 things are wrong" in text
+    assert "must be text" in text
+    assert "pydantic" not in text

@@ -63,7 +63,8 @@ def test_unknown_price_is_refused_before_it_is_sent(model: str | None, enforceme
     account = manager.accounts()["a"]
     assert (account.denials, account.held, account.consumed) == (1, 0, 0)
     assert manager.journal()[-1].facts["code"] == "unknown_price"
-    assert "a: a call was refused (unknown price; $1.00 could be reached)" in text_of(manager)
+    of = "" if model is None else f" of {model!r}"
+    assert f"a: a call was refused (unknown price{of}; $1.00 could be" in text_of(manager)
 
 
 def test_a_tracked_call_without_a_price_is_refused_too() -> None:

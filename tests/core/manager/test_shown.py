@@ -93,3 +93,18 @@ def test_holds_name_themselves() -> None:
     assert repr(hold) == "<Hold 'boss' 1,200 open>"
     hold.void()
     assert repr(hold) == "<Hold 'boss' 1,200 resolved>"
+
+
+def test_refusals_without_a_line_of_their_own_are_counted() -> None:
+    """Those that repeat the one before have no entry, and yet the numbers add up."""
+    manager = small_team()
+    for tokens in (9_000, 9_000, 9_000, 9_001, 9_000):
+        with pytest.raises(BudgetExceededError):
+            manager.reserve("helper", tokens)
+    out = io.StringIO()
+    manager.print_report(file=out)
+    text = out.getvalue()
+    assert text.count("a call of 9,00") == 3
+    assert text.endswith(
+        "  and 2 more: the same numbers as the agent's one before, or longer ago\n"
+    )
