@@ -42,6 +42,10 @@ def amount_in(value: Any, unit: str, what: str, *, minimum: int = 0) -> int:
     if unit == "usd":
         if isinstance(value, float):
             raise _no_float(value, what)
+        if isinstance(value, str):
+            msg = f"{what} is the text {shown(value)}; dollars are a Decimal here. "
+            msg += 'What helps: Decimal("0.02").'
+            raise TypeError(msg)
         if is_decimal(value):
             return check_amount(micro_usd(value, what), what, minimum=minimum)
     elif is_decimal(value):

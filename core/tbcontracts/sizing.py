@@ -173,6 +173,13 @@ def in_dollars(
         )
     model = model_name(shape.model)
     entry = f'prices={{"{model}": {{"input": "0.15", "output": "0.60"}}}}'
+    if price is not None:
+        return Unbounded(
+            f"The price of model {model!r} is not whole: it needs dollars for its input and for "
+            "its output, and the budget is in dollars.",
+            f"What helps: {entry}, in dollars for a million tokens; 0 is free.",
+            UNKNOWN_PRICE,
+        )
     return Unbounded(
         f"What model {model!r} costs is not known, and its budget is in dollars.",
         f"What helps: {entry}, in dollars for a million tokens, or [prices.{model!r}] in a "

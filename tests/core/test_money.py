@@ -67,7 +67,7 @@ def test_amounts_are_said_in_their_unit() -> None:
         (Decimal(10**9), ValueError, "between"),
         (-1, ValueError, "between"),
         (True, TypeError, "whole number"),
-        ("0.02", TypeError, "whole number"),
+        ("0.02", TypeError, "are a Decimal"),
         (None, TypeError, "whole number"),
     ],
 )

@@ -98,7 +98,7 @@ def balances(view: ReportView, amounts: Amounts) -> Markup:
         _key("held", "held for calls under way"),
         _key("free", "remaining"),
         _key("reserve", "right of this line: the reserve, which nobody may take"),
-        _key("over", "overdrawn: consumed beyond the budget"),
+        _key("over", "overdrawn: beyond the budget"),
         class_="legend",
     )
     shown = view.balances[:ROWS_MAX]

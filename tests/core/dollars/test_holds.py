@@ -67,6 +67,25 @@ def test_unknown_price_is_refused_before_it_is_sent(model: str | None, enforceme
     assert f"a: a call was refused (unknown price{of}; $1.00 could be" in text_of(manager)
 
 
+@pytest.mark.parametrize("enforcement", ["expected", "strict"])
+@pytest.mark.parametrize("rate", ["input", "output"])
+def test_a_price_that_is_not_whole_says_so(rate: str, enforcement: str) -> None:
+    """Nobody looks for a missing model where one of its two rates is missing."""
+    manager = governed(enforcement=enforcement, prices={"m": {rate: "3"}})
+    with pytest.raises(BudgetExceededError) as refused:
+        manager.begin_call("a", SHAPE)
+    assert refused.value.code == "unknown_price"
+    assert "The price of model 'm' is not whole: it needs dollars for its input" in str(
+        refused.value
+    )
+
+
+def test_dollars_as_text_are_told_what_they_should_be() -> None:
+    """A sum of money that is used is a Decimal, as one in a contract may be text."""
+    with pytest.raises(TypeError, match=r"is the text '0.1'; dollars are a Decimal here"):
+        governed().record_usage("a", "0.1")  # type: ignore[arg-type]
+
+
 def test_a_tracked_call_without_a_price_is_refused_too() -> None:
     """It has no limit, but dollars that nobody knows cannot be counted."""
     manager = governed()
