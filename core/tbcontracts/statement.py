@@ -100,7 +100,7 @@ def _cost_lines(accounts: Sequence[AccountView], unit: str, *, shows_cost: bool)
         if not unpriced:
             return []
         tokens = plural(unpriced, "token")
-        return [f"The price of {tokens} is unknown: their holds were charged instead."]
+        return [f"The price of {tokens} is unknown: what was held for them was charged."]
     if not shows_cost:
         return []
     if not unpriced:

@@ -66,12 +66,13 @@ def _loader() -> Any:
 
         yaml_implicit_resolvers = {}  # noqa: RUF012 - each class has its own, so pyyaml wants it
 
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
-            """Take each key as the text that it is."""
-            for key, _ in node.value:
-                if isinstance(key, yaml.ScalarNode) and key.tag != f"{_TAG}merge":
-                    key.tag = f"{_TAG}str"
-            return super().construct_mapping(node, deep=deep)
+        def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+            """Take each key as the text that it is, also where another mapping merges it."""
+            node = super().compose_node(parent, index)
+            is_key = isinstance(parent, yaml.MappingNode) and index is None
+            if is_key and isinstance(node, yaml.ScalarNode) and node.tag != f"{_TAG}merge":
+                node.tag = f"{_TAG}str"
+            return node
 
     for kind, pattern, first in _KINDS:
         starts = ["" if one == "\0" else one for one in first]

@@ -93,8 +93,7 @@ def _memory_or_installed(scheme: str) -> Callable[..., Store]:
         return lambda _, clock: MemoryStore(clock=clock)
     found = installed()
     if scheme not in found:
-        known = ("memory", *_SHARED, *found)
-        raise unknown_scheme(scheme, known, f'store="{nearest(scheme, known) or "memory"}://..."')
+        raise _not_installed(scheme, found)
     factory: Callable[..., Store] = found[scheme].load()
     return factory
 
@@ -112,9 +111,7 @@ def check_url(url: str) -> None:
     scheme = scheme_of(url)
     if scheme in (*_SHARED, *_ALSO) or scheme in (found := installed()):
         return
-    near = nearest(scheme, ("memory", *_SHARED, *found))
-    helps = f'store = "{near or "memory"}://..."'
-    raise unknown_scheme(scheme, ("memory", *_SHARED, *found), helps)
+    raise _not_installed(scheme, found)
 
 
 def check_shared(scheme: str) -> None:
@@ -135,6 +132,12 @@ def installed() -> dict[str, EntryPoint]:
     from importlib.metadata import entry_points
 
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _not_installed(scheme: str, found: Iterable[str]) -> ConfigurationError:
+    """Return the error for a scheme that nobody here has; it names the nearest."""
+    known = ("memory", *_SHARED, *found)
+    return unknown_scheme(scheme, known, f'store = "{nearest(scheme, known) or "memory"}://..."')
 
 
 def unknown_scheme(scheme: str, known: Iterable[str], helps: str) -> ConfigurationError:

@@ -248,6 +248,8 @@ def test_yaml_keys_are_text_as_they_are_spelt(tmp_path: Path) -> None:
     )
     contracts = {one.agent_name: one.max_tokens for one in load(path)[1]}
     assert contracts == {"yes": 5, "1": 1_000, "~": 1_000, "2024-01-01": 5}
+    merged = parse("a: {<<: [{b: {<<: &m {no: 1}}}], off: 2}\nc: {<<: *m}\n")
+    assert merged == {"a": {"b": {"no": 1}, "off": 2}, "c": {"no": 1}}
 
 
 def test_yaml_aliases_cannot_make_more_than_can_be_read(tmp_path: Path) -> None:
