@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import time
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from tbcontracts.books import Statement
 from tbcontracts.commands import Command, Reply
@@ -48,7 +47,7 @@ class RedisStore:
     _pid: int
     _ledger: Ledger
     _plain: link.Plain
-    _awaited: WeakKeyDictionary[asyncio.AbstractEventLoop, link.Awaited]
+    _awaited: dict[asyncio.AbstractEventLoop, link.Awaited]
 
     def __init__(self, options: RedisOptions, *, clock: Clock | None = None) -> None:
         link.check(options)
@@ -175,7 +174,7 @@ class RedisStore:
         return time.time() + self._ledger.behind_s
 
     def close(self) -> None:
-        """Close the plain connections; those of an event loop close by `aclose`."""
+        """Close the plain connections; those of an event loop close by `aclose`, or as it ends."""
         self._here()
         self._plain.close()
 
@@ -210,10 +209,7 @@ class RedisStore:
         """Do what the steps say, without blocking the event loop."""
         import asyncio
 
-        loop = asyncio.get_running_loop()
-        awaited = self._awaited.get(loop)
-        if awaited is None:
-            awaited = self._awaited[loop] = link.Awaited(self._options)
+        awaited = await self._of_loop(asyncio.get_running_loop())
         answers: Any = None
         trouble: Exception | None = None
         while True:
@@ -230,11 +226,21 @@ class RedisStore:
             except (link.LostError, link.NotSentError) as error:
                 trouble = error
 
+    async def _of_loop(self, loop: asyncio.AbstractEventLoop) -> link.Awaited:
+        """Return the connections of the running event loop; waits for nothing."""
+        awaited = self._awaited.get(loop)
+        if awaited is None:
+            for gone in [other for other in tuple(self._awaited) if other.is_closed()]:
+                self._awaited.pop(gone, None)
+            awaited = self._awaited[loop] = link.Awaited(self._options)
+            await awaited.begin()
+        return awaited
+
     def _begin(self, seen: Seen) -> None:
         self._pid = os.getpid()
         self._ledger = Ledger(self._options, self._clock, seen)
         self._plain = link.Plain(self._options)
-        self._awaited = WeakKeyDictionary()
+        self._awaited = {}
 
     def _writable(self) -> None:
         if self._options.read_only:

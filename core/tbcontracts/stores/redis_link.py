@@ -7,7 +7,7 @@ safe to ask again is known only to those who know the command.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -153,7 +153,11 @@ def _is_replica(answers: Answers) -> bool:
 
 
 class Awaited:
-    """The connections of one event loop."""
+    """The connections of one event loop, which closes them when it is shut down.
+
+    A loop tells only its async generators that it ends (`loop.shutdown_asyncgens`, as
+    `asyncio.run` calls it), so one of them holds the connections.
+    """
 
     def __init__(self, options: RedisOptions) -> None:
         from redis.asyncio import ConnectionPool
@@ -161,6 +165,17 @@ class Awaited:
 
         settings = _settings() | {"retry": AsyncRetry(NoBackoff(), 0)}
         self._pool: Any = ConnectionPool.from_url(options.url, **settings)
+        self._until_the_end = self._held()
+
+    async def begin(self) -> None:
+        """Let the running event loop know of the connections; waits for nothing."""
+        await anext(self._until_the_end)
+
+    async def _held(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self._pool.disconnect()
 
     async def run(self, trip: Trip) -> Answers:
         """Send commands together, without blocking the event loop; see `Plain.run`."""
@@ -189,7 +204,7 @@ class Awaited:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._pool.disconnect()
+        await self._until_the_end.aclose()
 
 
 async def _aanswer(db: Any) -> Any:

@@ -11,7 +11,6 @@ import pytest
 from tests.core.patterns.conftest import Managers, allocated
 
 from tbcontracts import ContractConflictError, UnknownAgentError
-from tbcontracts.stores.redis import RedisStore
 
 
 def test_a_restarted_process_counts_on(url: str, on_books: Managers) -> None:
@@ -89,9 +88,6 @@ def test_tasks_that_see_one_name_first_open_it_once(any_url: str, on_books: Mana
         await asyncio.gather(
             *(manager.arecord_usage(f"w_{n % 10}", 5) for manager in managers for n in range(40))
         )
-        for manager in set(managers):
-            if isinstance(manager.store, RedisStore):  # its connections belong to this loop
-                await manager.store.aclose()
 
     asyncio.run(work())
     accounts = on_books(any_url).accounts() if len(set(managers)) == 2 else managers[0].accounts()

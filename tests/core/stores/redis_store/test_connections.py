@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
@@ -148,6 +150,43 @@ def test_each_event_loop_has_connections_of_its_own(store: RedisStore) -> None:
     store.apply("s", ONE)
     for number in range(3):
         assert asyncio.run(charge_and_leave(store)).seq == 2 + number
+
+
+def connections(store: RedisStore) -> list[Any]:
+    """Return the connections of the running event loop."""
+    pool = store._awaited[asyncio.get_running_loop()]._pool
+    return [*pool._available_connections, *pool._in_use_connections]
+
+
+def test_an_event_loop_that_ends_closes_its_connections(store: RedisStore) -> None:
+    """Nobody has to: neither after the work, nor for what comes late, after `aclose`."""
+    store.apply("s", ONE)
+
+    async def charge(*, leave: bool) -> list[Any]:
+        if leave:
+            await charge_and_leave(store)
+        await asyncio.gather(*(store.aapply("s", Charge("a", 1)) for _ in range(3)))
+        opened = connections(store)
+        assert len([one for one in opened if one.is_connected]) == 3
+        return opened
+
+    for leave in (False, True):
+        assert not [one for one in asyncio.run(charge(leave=leave)) if one.is_connected]
+
+
+@pytest.mark.filterwarnings("ignore:(unclosed|loop is closed):ResourceWarning")
+def test_an_event_loop_that_was_not_shut_down_is_forgotten(store: RedisStore) -> None:
+    """Closed in haste, it does not stay in memory with its connections for as long as the store."""
+    store.apply("s", ONE)
+    left: list[weakref.ref[Any]] = []
+    for _ in range(3):
+        with closing(asyncio.new_event_loop()) as loop:
+            loop.run_until_complete(store.aapply("s", Charge("a", 1)))
+            left.append(weakref.ref(loop))
+        del loop
+    assert asyncio.run(charge_and_leave(store)).seq == 5
+    gc.collect()
+    assert [one() for one in left] == [None] * 3
 
 
 def test_a_cancelled_task_leaves_no_answer_behind(store: RedisStore) -> None:
