@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import itertools
 import os
 import sys
 import warnings
@@ -27,6 +28,25 @@ os.environ.setdefault("LANGSMITH_TRACING", "false")
 _SLOW = [HealthCheck.too_slow]
 settings.register_profile("any_machine", deadline=None, suppress_health_check=_SLOW)
 settings.load_profile("any_machine")
+
+
+_FREEZE_AFTER = 100  # tests
+_run = itertools.count(1)
+
+
+def pytest_collection_finish() -> None:
+    """Take what is imported out of the garbage collector's sight: a look around is cheap then."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """Let what a test left open fail that test, and not the one that runs when it is collected."""
+    yield
+    gc.collect()
+    if next(_run) % _FREEZE_AFTER == 0:
+        gc.freeze()  # what was imported since
 
 
 @pytest.fixture
