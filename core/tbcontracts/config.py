@@ -7,6 +7,7 @@ decided by `BudgetContract` and `Settings`, here as everywhere.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -186,8 +187,16 @@ def _problems(error: ValidationError, shown: Callable[[object], str]) -> list[Pr
         else:
             said = item["msg"].replace("Input should be", "must be")
             said = _SAID.get(item["type"], said[:1].lower() + said[1:])
-            problems.append(Problem(place, f"{said}, not {shown(item['input'])}."))
+            meant = _meant(item) if item["type"] == "literal_error" else ""
+            problems.append(Problem(place, f"{said}, not {shown(item['input'])}.{meant}"))
     return problems
+
+
+def _meant(item: Mapping[str, Any]) -> str:
+    """Ask for the word that looks most like one that is none of those that can be."""
+    choices = re.findall(r"'([^']+)'", item["ctx"]["expected"])
+    near = nearest(item["input"], choices) if isinstance(item["input"], str) else None
+    return f" Did you mean {near!r}?" if near else ""
 
 
 def _keys_beside(place: list[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tbcontracts import env
 from tbcontracts.config import Configuration, examine, load, wrong
@@ -36,16 +36,13 @@ def make(manager: Callable[..., T], settings: Mapping[str, Any], changes: Mappin
     Raises:
         ConfigurationError: A setting cannot be; where the environment had a part, it is named.
     """
-    given = {name: value for name, value in _from_environment().items() if name.key not in changes}
-    said = {str(variable.key): value for variable, value in given.items()}
-    merged = {**settings, **said, **changes}
-    filed = settings.get("warn_at")
-    if isinstance(filed, SharesOfAgents) and not isinstance(
-        merged["warn_at"], (Mapping, type(None))
-    ):
-        merged["warn_at"] = filed.with_others_for_all(check_shares(merged["warn_at"], "warn_at"))
+    checked, problems = examine_environment(env.settings_given())
+    if problems:
+        where = "The environment"
+        raise wrong(where, problems)
+    given = {name: value for name, value in checked.items() if name.key not in changes}
     try:
-        return manager(**merged)
+        return manager(**merged(settings, given, changes))
     except ConfigurationError as error:
         if not given:
             raise
@@ -54,15 +51,34 @@ def make(manager: Callable[..., T], settings: Mapping[str, Any], changes: Mappin
         raise ConfigurationError(msg, remedy=error.remedy) from None
 
 
-def _from_environment() -> dict[env.Variable, Any]:
-    """Return the settings that stand in the environment, checked one by one as a file's are.
+def merged(
+    settings: Mapping[str, Any], given: Mapping[env.Variable, Any], changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what counts: what code changes, else what the environment gives, else a file's."""
+    said = {str(variable.key): value for variable, value in given.items()}
+    counts = {**settings, **said, **changes}
+    filed = settings.get("warn_at")
+    if isinstance(filed, SharesOfAgents) and not isinstance(
+        counts["warn_at"], (Mapping, type(None))
+    ):
+        counts["warn_at"] = filed.with_others_for_all(check_shares(counts["warn_at"], "warn_at"))
+    return counts
 
-    Raises:
-        ConfigurationError: One of them cannot be; the text names the variable.
-    """
+
+class Environment(NamedTuple):
+    """What the environment says, each variable looked at as a file's key is."""
+
+    settings: dict[env.Variable, Any]
+    """Those that are right."""
+    problems: tuple[Problem, ...]
+    """What is wrong with the others, by the variable's name."""
+
+
+def examine_environment(given: Mapping[env.Variable, str]) -> Environment:
+    """Look at settings that stand in the environment, as text, one by one."""
     checked: dict[env.Variable, Any] = {}
     problems: list[Problem] = []
-    for variable, text in env.settings_given().items():
+    for variable, text in given.items():
         key = str(variable.key)
         value: Any = [_number(part) for part in text.split(",")] if variable.is_list else text
         found = examine({key: value})
@@ -71,10 +87,7 @@ def _from_environment() -> dict[env.Variable, Any]:
         else:
             # An element of a list is named by its value: in a variable nobody counts from 0.
             problems += [problem._replace(place=(variable.name,)) for problem in found]
-    if problems:
-        where = "The environment"
-        raise wrong(where, problems)
-    return checked
+    return Environment(checked, tuple(problems))
 
 
 def _number(text: str) -> float | str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from tbcontracts.checks import nearest
@@ -85,18 +86,33 @@ def settings_given() -> dict[Variable, str]:
     Raises:
         ConfigurationError: The store's URL is none.
     """
-    _warn_of_unknown()
+    for said in unknown():
+        warnings.warn(said, UserWarning, stacklevel=4)
+    given = as_text()
+    check_url(given.get(STORE, ""))
+    return given
+
+
+def as_text() -> dict[Variable, str]:
+    """Return the settings that stand in the environment, whatever they say."""
     found = {variable: value_of(variable) for variable in VARIABLES if variable.key is not None}
-    given = {variable: value for variable, value in found.items() if value is not None}
+    return {variable: value for variable, value in found.items() if value is not None}
+
+
+def check_url(text: str) -> None:
+    """Refuse as a store's URL what is none.
+
+    Raises:
+        ConfigurationError: It is none. What `urlsplit` says of it is not passed on: that would show
+            the URL, which may hold a password.
+    """
     from urllib.parse import urlsplit  # slow to import
 
     try:
-        urlsplit(given.get(STORE, ""))
+        urlsplit(text)
     except ValueError:
-        # What `urlsplit` says would show the URL, which may hold a password.
         msg = f"{STORE.name} is not a URL."
         raise ConfigurationError(msg, remedy=f"What helps: {STORE.name}=memory://") from None
-    return given
 
 
 def is_disabled() -> bool:
@@ -131,8 +147,8 @@ def unless_disabled(enforcement: str, on_contract_change: str) -> tuple[str, str
     return "observe", "keep" if on_contract_change == "raise" else on_contract_change
 
 
-def _warn_of_unknown() -> None:
-    """Warn of variables that look like ours and are none."""
+def unknown() -> Iterator[str]:
+    """Say of each variable that looks like ours and is none what may have been meant."""
     names = [variable.name for variable in VARIABLES]
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name not in names:
@@ -140,5 +156,4 @@ def _warn_of_unknown() -> None:
             ends = [known.removeprefix(PREFIX) for known in names]
             near = nearest(name.removeprefix(PREFIX), ends)
             hint = f"Did you mean {PREFIX}{near}?" if near else f"There are {', '.join(names)}."
-            msg = f"{name} is no variable of tbcontracts. {hint}"
-            warnings.warn(msg, UserWarning, stacklevel=5)
+            yield f"{name} is no variable of tbcontracts. {hint}"

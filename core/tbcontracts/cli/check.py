@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from tbcontracts.checks import printable
+from tbcontracts.cli.environment import Around, look_around
 from tbcontracts.cli.output import bad, found, good, json_option, odd, say, say_json, table
 from tbcontracts.contract import BudgetContract
-from tbcontracts.env import SCOPE, STORE, Variable, value_of
+from tbcontracts.env import CONFIG, DISABLED, SCOPE, STORE, Variable, value_of
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.money import figure, said
 from tbcontracts.patterns import ContractPattern
@@ -21,6 +22,9 @@ from tbcontracts.stores.urls import masked
 if TYPE_CHECKING:
     from tbcontracts.config import Configuration
     from tbcontracts.config_values import Problem
+
+_APART = (STORE.name, SCOPE.name, CONFIG.name)
+"""The first two are said with each file; the last names one, and this command was given some."""
 
 
 class _Checked(NamedTuple):
@@ -46,17 +50,21 @@ def check(files: tuple[Path, ...], as_json: bool) -> None:
     """Check contract files: TOML, YAML or JSON.
 
     All that is wrong is said, with its line, its key, the value and the nearest name; of a good
-    file its agents are shown, and what is worth a look. Exit code 1 if a file is not right.
+    file its agents are shown, and what is worth a look. So it is with the variables TBCONTRACTS_*,
+    which count before a file. Exit code 1 if a file or a variable is not right.
     """
     checked = [_checked(path) for path in files]
+    around = look_around([(one.path, one.configuration) for one in checked if one.configuration])
     if as_json:
-        say_json({"files": [_as_json(one) for one in checked]})
+        listed = [_as_json(one) for one in checked]
+        say_json({"files": listed, "environment": around.as_dict()})
     else:
         for number, one in enumerate(checked):
             if number:
                 say()
             _print(one)
-    if any(one.problems for one in checked):
+        _print_environment(around)
+    if around.mistakes or any(one.problems for one in checked):
         found()
 
 
@@ -73,11 +81,7 @@ def _print(checked: _Checked) -> None:
     configuration = checked.configuration
     name = printable(str(checked.path))
     if configuration is None:
-        count = len(checked.problems)
-        what = "One thing is" if count == 1 else f"{count:,} things are"
-        say(f"{name}: {bad(f'{what} wrong')}.")
-        for problem in checked.problems:
-            say(f"  {printable(str(problem))}")
+        _print_wrong(name, checked.problems)
         return
     settings, contracts = configuration
     say(f"{name}: {good('good')}. {_sums(contracts, settings['unit'])}")
@@ -86,7 +90,33 @@ def _print(checked: _Checked) -> None:
         say()
         for line in _agents(contracts, settings["unit"]):
             say(line)
-    notes = list(worth_a_look(contracts, settings))
+    _print_notes(list(worth_a_look(contracts, settings)))
+
+
+def _print_environment(around: Around) -> None:
+    """Say what counts before the files, and what is wrong with it."""
+    wrong = {mistake.variable for mistake in around.mistakes}
+    given = {name: said for name, said in around.given.items() if name not in {*_APART, *wrong}}
+    if given:
+        say()
+        say("The environment counts before a file:")
+        for name, value in given.items():
+            meant = ": all is only observed, nothing is refused" if name == DISABLED.name else ""
+            say(f"  {name}={printable(value)}{meant}")
+    if around.mistakes:
+        say()
+        _print_wrong("The environment", around.mistakes)
+    _print_notes(around.worth_a_look)
+
+
+def _print_wrong(where: str, mistakes: Sequence[object]) -> None:
+    what = "One thing is" if len(mistakes) == 1 else f"{len(mistakes):,} things are"
+    say(f"{where}: {bad(f'{what} wrong')}.")
+    for mistake in mistakes:
+        say(f"  {printable(str(mistake))}")
+
+
+def _print_notes(notes: Sequence[str]) -> None:
     if notes:
         say()
         say(odd("Worth a look:"))

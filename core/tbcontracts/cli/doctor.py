@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from tbcontracts.checks import printable
+from tbcontracts.cli.environment import look_around
 from tbcontracts.cli.installed import Package, packages, version_of
 from tbcontracts.cli.output import bad, faint, found, good, json_option, odd, say, say_json, table
 from tbcontracts.cli.reading import about, open_books
@@ -49,6 +51,7 @@ def doctor(
     found_traps = [
         *(_unsupported(package) for package in needed if package.state == "unsupported"),
         *traps(Machine(os.environ, version_of)),
+        *_of_environment(),
         *(() if url is None else _of_store(url)),
     ]
     if as_json:
@@ -103,6 +106,19 @@ def _unsupported(package: Package) -> Trap:
         f"{package.name} {package.version} is installed; supported is {package.supported}.",
         f'pip install "{package.name}{package.supported}".',
     )
+
+
+def _of_environment() -> list[Trap]:
+    """Return variables of ours that are wrong, or name nothing."""
+    try:
+        around = look_around([])
+    except ImportError:  # that pydantic is missing stands in the table of packages
+        return []
+    found_there: list[Trap] = []
+    for text in (*map(str, around.mistakes), *around.worth_a_look):
+        said, _, helps = printable(text).partition(" What helps: ")
+        found_there.append(Trap("environment", said, helps or "the variable put right, or unset."))
+    return found_there
 
 
 def _of_store(url: str) -> list[Trap]:
