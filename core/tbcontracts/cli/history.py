@@ -28,6 +28,7 @@ from tbcontracts.cli.reading import (
 )
 from tbcontracts.cli.words import KINDS, in_words, moment
 from tbcontracts.columns import in_a_column, padded, shortened, width_of
+from tbcontracts.errors import StoreError
 from tbcontracts.events import JournalEntry
 from tbcontracts.money import figure
 from tbcontracts.stores import Store
@@ -102,27 +103,48 @@ def history(
     for entry in shown:
         put(entry)
     if follow:
-        for entry in following(store, name, kept[-1].seq if kept else 0):
+        for entry in following(store, name, kept[-1].seq if kept else 0, trouble=_no_answer):
             if wanted.has(entry):
                 put(entry)
 
 
 def following(
-    store: Store, scope: str, after_seq: int, sleep: Callable[[float], object] = pause
+    store: Store,
+    scope: str,
+    after_seq: int,
+    sleep: Callable[[float], object] = pause,
+    trouble: Callable[[StoreError], object] = lambda _: None,
 ) -> Iterator[JournalEntry]:
     """Yield what comes after an entry, as it comes.
+
+    A store that does not answer is asked again, from the last entry on that was seen.
 
     Args:
         store: Where the books are.
         scope: Whose.
         after_seq: The last entry that is known.
         sleep: Waits for so many seconds before each look.
+        trouble: Is told once that the store does not answer, and again if it had answered since.
     """
+    silent = False
     while True:
         sleep(POLL_S)
-        for entry in store.journal(scope, after_seq):
+        try:
+            news = store.journal(scope, after_seq)
+        except StoreError as error:
+            if not silent:
+                trouble(error)
+            silent = True
+            continue
+        silent = False
+        for entry in news:
             after_seq = entry.seq
             yield entry
+
+
+def _no_answer(error: StoreError) -> None:
+    """Say it beside the entries, which are for programs too."""
+    click.echo(f"no answer, asking again: {printable(str(error))}", err=True)
 
 
 def _line(entry: JournalEntry, names: Mapping[str, str], width: int, unit: str) -> str:

@@ -38,6 +38,7 @@ def follow(
     """Show a scope until it is closed.
 
     A store that does not answer is asked again; that is said once, and again after it answered.
+    When it answers, what is shown is shown anew, though nothing changed: the trouble is over.
 
     Args:
         books: The books, as they were found.
@@ -57,9 +58,9 @@ def follow(
                 display.trouble(str(error))
             silent = True
             continue
-        silent = False
+        was_silent, silent = silent, False
         refused = sum(account.denials for account in statement.accounts)
-        if statement.seq == books.seq and refused == books.refused:
+        if statement.seq == books.seq and refused == books.refused and not was_silent:
             continue
         news = [entry for entry in entries if books.seq < entry.seq <= statement.seq]
         for entry in news:

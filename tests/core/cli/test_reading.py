@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -140,8 +141,8 @@ def test_journals_that_are_followed(
         store.apply("acme/run-1", Charge("writer", 7))
         store.apply("acme/run-1", Charge("researcher", 8))
 
-    def follow(books: object, scope: str, after_seq: int) -> Iterator[object]:
-        return following(books, scope, after_seq, sleep)  # type: ignore[arg-type]
+    def follow(books: object, scope: str, after_seq: int, **others: object) -> Iterator[object]:
+        return following(books, scope, after_seq, sleep, **others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(history_module, "following", follow)
     result = run("history", ledger, "--agent", "writer", "--last", "0", "--follow")
@@ -150,6 +151,36 @@ def test_journals_that_are_followed(
     assert [line[29:] for line in result.out.splitlines()] == [
         "writer      spent 7 without a hold, with 7 from the pool; 0 left"
     ]
+
+
+def test_a_journal_is_followed_over_an_outage(
+    run: Run, ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `watch` does: it is said once for each time, and no entry is lost or told twice."""
+    looks: Iterator[int] = iter(range(6))
+    away = tmp_path / "away"
+
+    def sleep(_: float) -> None:
+        look = next(looks)
+        if look == 5:
+            raise KeyboardInterrupt
+        if look in (0, 3):
+            ledger.rename(away)
+        if look in (2, 4):
+            away.rename(ledger)
+            with contextlib.closing(open_store(f"sqlite:///{ledger}")) as store:
+                store.apply("acme/run-1", Charge("researcher", look))
+
+    def follow(books: object, scope: str, after_seq: int, **others: object) -> Iterator[object]:
+        return following(books, scope, after_seq, sleep, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(history_module, "following", follow)
+    result = run("history", ledger, "--last", "0", "--follow", "--json")
+    assert result.code == 130
+    assert [json.loads(line)["amount"] for line in result.out.splitlines()] == [2, 4]
+    troubles = result.err.splitlines()[:2]
+    assert all(line.startswith("no answer, asking again: The ledger") for line in troubles)
+    assert result.err.count("no answer") == 2
 
 
 def test_entries_that_are_not_kept_are_said(run: Run, ledger: Path) -> None:

@@ -224,6 +224,27 @@ def test_a_store_that_does_not_answer_is_asked_again() -> None:
     ]
 
 
+def test_trouble_that_is_over_is_not_shown_any_longer() -> None:
+    """Also where nothing happened meanwhile, and the next entry may be hours away."""
+    manager, lines = team(), []
+    answers: list[bool] = [False, True, True]
+
+    def read(after_seq: int) -> tuple[Statement, Sequence[JournalEntry]]:
+        if not answers.pop(0):
+            msg = "away"
+            raise StoreError(msg)
+        if not answers:
+            manager.close_scope("run")
+        return manager.statement(), manager.journal(after_seq)
+
+    display = JsonDisplay(lambda line: lines.append(json.loads(line)))
+    follow(books_of(manager), read, display, sleep=lambda _: None)
+    began, trouble, answered, closed, _ = lines
+    assert trouble == {"trouble": "away"}
+    assert answered == began
+    assert closed["closed"]
+
+
 # --- bars and lines -------------------------------------------------------------------------------
 
 
