@@ -115,7 +115,8 @@ def _in_words(view: ReportView, amounts: Amounts) -> str:
     was = "was" if refused == 1 else "were"
     sentences = [f"{plural(refused, 'call')} {was} refused."] if refused else []
     if through:
-        sentences.append(f"{plural(through, 'call')} would have been, and went out: observe mode.")
+        calls = plural(through, "call")
+        sentences.append(f"{calls} would have been refused, and went out: observe mode.")
     return " ".join([text, *sentences])
 
 

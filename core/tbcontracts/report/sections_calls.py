@@ -29,9 +29,9 @@ def refusals(view: ReportView, amounts: Amounts) -> Markup:
     headings = ["Agent", "Reason", "Refused", "Asked for in all", "First call", "Last call"]
     parts: list[Markup | None] = [
         said(
-            "Calls are numbered in the order in which they asked for budget. A refused call was "
-            "not sent, and moved nothing. Open one to see the books at that moment: nobody gives "
-            "from its reserve, nor to an agent of lower priority.",
+            f"Calls are numbered in the order in which they asked for budget. {_sent(view)} Open "
+            "one to see the books at that moment: nobody gives from its reserve, nor to an agent "
+            "of lower priority.",
             _numbering(view),
             kind="quiet",
         ),
@@ -53,6 +53,16 @@ def refusals(view: ReportView, amounts: Amounts) -> Markup:
         shown = last
     parts += [_denial(denial, amounts) for denial in shown]
     return section("refused", title, *parts)
+
+
+def _sent(view: ReportView) -> str:
+    """Say what became of calls that were refused, or would have been."""
+    sentences = ["A refused call was not sent, and moved nothing."]
+    if view.counts.get("would_deny"):
+        sentences.append("What observe mode let through went out, and moved nothing either.")
+        if not view.counts.get("denied"):
+            del sentences[0]
+    return " ".join(sentences)
 
 
 def _numbering(view: ReportView) -> str | None:

@@ -93,12 +93,14 @@ def _sure(view: ReportView, amounts: Amounts) -> Markup:
     else:
         sentence = "All that was consumed was reported; none of it is an estimate."
     over = [account for account in view.accounts if account.overdraft]
+    then = "its next call is refused until that is paid."
+    if view.counts.get("would_deny"):
+        then = "its next call does not fit until that is paid, and goes out in observe mode alone."
     lines = [
         element(
             "li",
             name_of(account.agent),
-            f" is overdrawn by {amounts.full(account.overdraft)}; its next call is refused until "
-            "that is paid.",
+            f" is overdrawn by {amounts.full(account.overdraft)}; {then}",
         )
         for account in over[:ROWS_MAX]
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tbcontracts.checks import printable
+from tbcontracts.columns import shortened
 from tbcontracts.report.markup import Markup, element, joined
 from tbcontracts.report.timeline import LANES, Part, TimelineView
 from tbcontracts.report.view import Balance, Flow
@@ -17,6 +18,7 @@ from tbcontracts.report.words import Amounts, clock
 BARS_MAX = 40
 ENDS_MAX = 10
 _NAME_MAX = 20
+"""In columns of a terminal, which are about as wide as its letters; the tables have it whole."""
 _ROW, _BAR = 46, 16
 _CHART, _LANE = 150, 34
 LANE_TITLES = {
@@ -98,7 +100,9 @@ def _bar(row: Balance, top: int, widest: int, amounts: Amounts) -> Markup:
     held = max(0, used - over - account.consumed)
     free = max(0, account.allocated - used)
     return joined(
-        element("text", shortened(account.agent), x=0, y=top + 13, class_="label"),
+        element(
+            "text", shortened(printable(account.agent), _NAME_MAX), x=0, y=top + 13, class_="label"
+        ),
         element("text", number, x="100%", y=top + 13, class_="number end"),
         part("free", min(used, account.allocated), free),
         part("consumed", 0, covered),
@@ -106,12 +110,6 @@ def _bar(row: Balance, top: int, widest: int, amounts: Amounts) -> Markup:
         part("over", used - over, over),
         mark,
     )
-
-
-def shortened(name: str) -> str:
-    """Return a name as short as a picture needs it; the table beside it has the whole."""
-    shown = printable(name)
-    return shown if len(shown) <= _NAME_MAX else f"{shown[: _NAME_MAX - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def timeline(view: TimelineView, amounts: Amounts) -> Markup:
@@ -186,9 +184,13 @@ def _lane(parts: Sequence[Part], lane: str, top: int, amounts: Amounts) -> Marku
     times = [part.counts.get(lane, 0) for part in parts]
     most = max(times, default=0) or 1
     total = sum(part.amounts.get(lane, 0) for part in parts)
+    unknown = sum(part.unknown.get(lane, 0) for part in parts)
     words = f"{LANE_TITLES[lane]}: {sum(times):,}"
-    if total:
-        words += f" ({amounts.full(total)})"
+    sums = [amounts.full(total)] if total else []
+    if unknown:
+        sums.append(f"{unknown:,} of an amount not known")
+    if sums:
+        words += f" ({', '.join(sums)})"
     shapes: list[Markup] = [element("text", words, x=0, y=top + 10, class_="small")]
     for at, count in enumerate(times):
         if not count:
@@ -326,7 +328,13 @@ def _end(
             y=round(top, 1),
             overflow="visible",
         ),
-        element("text", shortened(end_name(name)), y=round(top + 14, 1), class_=where, **side),
+        element(
+            "text",
+            shortened(printable(end_name(name)), _NAME_MAX),
+            y=round(top + 14, 1),
+            class_=where,
+            **side,
+        ),
         element("text", words, y=round(top + 29, 1), class_=f"small {where}", **side),
     )
 

@@ -28,6 +28,8 @@ class Part(NamedTuple):
     counts: dict[str, int]
     """How often, by lane: "held", "posted", "moved", "refused"."""
     amounts: dict[str, int]
+    unknown: dict[str, int]
+    """How many of them have an amount that nobody knows, and that is in no sum."""
     consumed: int | None
     """What was consumed in all at its end; None while the journal does not tell."""
     held: int | None
@@ -50,12 +52,16 @@ class _Open:
 
     counts: dict[str, int] = field(default_factory=dict)
     amounts: dict[str, int] = field(default_factory=dict)
+    unknown: dict[str, int] = field(default_factory=dict)
     consumed: int | None = None
     held: int | None = None
     total: int = 0
 
-    def count(self, lane: str, amount: int) -> None:
+    def count(self, lane: str, amount: int | None) -> None:
         self.counts[lane] = self.counts.get(lane, 0) + 1
+        if amount is None:
+            self.unknown[lane] = self.unknown.get(lane, 0) + 1
+            return
         self.amounts[lane] = self.amounts.get(lane, 0) + amount
 
 
@@ -74,7 +80,7 @@ class Timeline:
         part = self._part(position, entry)
         lane = _LANE_OF.get(entry.kind)
         if lane is not None:
-            part.count(lane, entry.amount)
+            part.count(lane, entry.asked)
         elif entry.kind == "expired" and entry.facts.get("charged"):
             part.count("posted", entry.amount)
         if entry.moves:
@@ -91,7 +97,7 @@ class Timeline:
         while len(self._parts) <= index:
             before = self._parts[-1] if self._parts else _Open()
             same = (before.consumed, before.held, before.total)
-            self._parts.append(_Open({}, {}, *same))
+            self._parts.append(_Open({}, {}, {}, *same))
         return self._parts[index]
 
     def view(self) -> TimelineView:
@@ -104,6 +110,7 @@ class Timeline:
                     self._from + width_s * (index + 1),
                     part.counts,
                     part.amounts,
+                    part.unknown,
                     part.consumed,
                     part.held,
                     part.total,

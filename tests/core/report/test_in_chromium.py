@@ -213,6 +213,73 @@ def test_light_dark_and_paper_have_their_colours(chromium: Chromium, tmp_path: P
     assert found == ("rgb(255, 255, 255)", "none", "True")
 
 
+def test_paper_shows_all_that_is_folded(chromium: Chromium, tmp_path: Path) -> None:
+    """Nobody can open anything there: calls, journal and the table of times are printed, too."""
+    path = written(tmp_path, busy())
+    look = """[...document.querySelectorAll('details table')].map(
+                one => one.checkVisibility({contentVisibilityAuto: true}))"""
+
+    def printed(opened: Any) -> tuple[list[bool], list[bool]]:
+        before = opened.evaluate(look)
+        opened.emulate_media(media="print")
+        return before, opened.evaluate(look)
+
+    before, after = chromium.visit(path, printed).found
+    assert len(after) > 3
+    assert not any(before)
+    assert all(after)
+
+
+def test_a_table_that_scrolls_says_so(chromium: Chromium, tmp_path: Path) -> None:
+    """In words where it is always wider than a telephone, and nowhere else: not on paper either."""
+    path = written(tmp_path, busy())
+    look = """[...document.querySelectorAll('.scroll:has(.wide)')].map(one => [
+                one.scrollWidth > one.clientWidth,
+                getComputedStyle(one.querySelector('caption'), '::after').content.includes('scroll')
+              ])"""
+
+    def looked(opened: Any) -> tuple[list[list[bool]], list[list[bool]]]:
+        open_all(opened)
+        seen = opened.evaluate(look)
+        opened.emulate_media(media="print")
+        return seen, opened.evaluate(look)
+
+    for width in (360, 1280):
+        seen, on_paper = chromium.visit(
+            path, looked, viewport={"width": width, "height": 800}
+        ).found
+        assert len(seen) > 3
+        assert seen == [[width == 360, width == 360]] * len(seen)
+        assert not any(told for _, told in on_paper)
+
+
+def test_a_shadow_is_where_a_table_goes_on(chromium: Chromium, tmp_path: Path) -> None:
+    """At its right edge before it is scrolled, at its left edge after; none where all is seen."""
+    path = written(tmp_path, busy())
+
+    def edges(opened: Any) -> tuple[bool, bool]:
+        """Return whether the left and the right edge of the first table are not the page."""
+        found = []
+        box = opened.locator(".scroll").first.bounding_box()
+        for x in (box["x"], box["x"] + box["width"] - 3):
+            clip = {"x": x, "y": box["y"] + 2, "width": 3, "height": 8}
+            found.append(opened.screenshot(clip=clip, full_page=True))
+        blank = opened.screenshot(clip={"x": 2, "y": 2, "width": 3, "height": 8})
+        left, right = (drawn != blank for drawn in found)
+        return left, right
+
+    def looked(opened: Any) -> list[tuple[bool, bool]]:
+        opened.evaluate("document.querySelector('.scroll caption').style.visibility = 'hidden'")
+        first = edges(opened)
+        opened.evaluate("document.querySelector('.scroll').scrollLeft = 1e6")
+        return [first, edges(opened)]
+
+    wide = chromium.visit(path, looked, viewport={"width": 1280, "height": 800})
+    assert wide.found == [(False, False), (False, False)]
+    narrow = chromium.visit(path, looked, viewport={"width": 360, "height": 800})
+    assert narrow.found == [(False, True), (True, False)]
+
+
 def test_the_style_is_in_force(chromium: Chromium, tmp_path: Path) -> None:
     """The policy lets the page's own style through: its hash is right."""
     path = written(tmp_path, busy())

@@ -315,3 +315,15 @@ def test_contrast_is_what_the_standard_says() -> None:
     assert round(contrast("#000000", "#ffffff"), 1) == 21
     assert contrast("#777777", "#777777") == 1
     assert round(contrast("#777777", "#ffffff"), 2) == 4.48
+
+
+def test_names_of_one_beginning_are_told_apart_in_pictures() -> None:
+    """A picture has room for twenty letters; names that differ at their end keep it."""
+    names = [f"research_europe_finance_north_{number}" for number in (1, 2)]
+    steps: list[tuple[Command, float]] = [
+        (Open(tuple(BudgetContract(name, max_tokens=100) for name in names)), 0.0)
+    ]
+    history = kept(steps)
+    text = page(view_of(history.statement, history.journal, "run"))
+    labels = re.findall(r'class="label">([^<]+)<', text)
+    assert labels == ["research...e_north_1", "research...e_north_2"]

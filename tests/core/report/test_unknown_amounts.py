@@ -51,6 +51,32 @@ def test_what_a_refused_call_of_unknown_price_asked_for_is_not_known() -> None:
     assert "a price for the model &#x27;unheard of&#x27;" in text
 
 
+def test_the_sum_of_refused_amounts_says_what_is_not_in_it() -> None:
+    """In the picture of what happened when: the sum of what is known, and how many are not."""
+    manager = governed()
+    with pytest.raises(BudgetExceededError):
+        manager.begin_call("writer", SHAPE)
+    assert "Calls refused: 1 (1 of an amount not known)<" in page(seen(manager))
+    with pytest.raises(BudgetExceededError):
+        manager.reserve("writer", Decimal(3))
+    view = seen(manager)
+    assert sum(part.unknown.get("refused", 0) for part in view.timeline.parts) == 1
+    assert "Calls refused: 2 ($3.00, 1 of an amount not known)<" in page(view)
+
+
+def test_what_observe_mode_let_through_was_sent() -> None:
+    """And nobody's next call is refused; where both happened both are said."""
+    manager = BudgetManager(enforcement="observe")
+    manager.register_agent("writer", max_tokens=100)
+    manager.reserve("writer", 500).settle(480)
+    text = page(seen(manager))
+    assert "1 call would have been refused, and went out: observe mode." in text
+    assert "What observe mode let through went out, and moved nothing either." in text
+    assert "A refused call was not sent" not in text
+    assert "is overdrawn by 380 tokens; its next call does not fit until that is paid" in text
+    assert "next call is refused until that is paid.</li>" not in text
+
+
 def test_a_call_that_observe_mode_lets_through_is_one_call() -> None:
     """The refusal that was noted before it has its number, and it is not under way for ever."""
     manager = governed(enforcement="observe")
@@ -66,7 +92,7 @@ def test_a_call_that_observe_mode_lets_through_is_one_call() -> None:
     text = page(view)
     assert "Show 2 calls" in text
     assert "settled, although it would have been refused" in text
-    assert "1 call would have been, and went out: observe mode." in text
+    assert "1 call would have been refused, and went out: observe mode." in text
     assert "was refused" not in text
 
 
