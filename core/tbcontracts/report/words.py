@@ -104,6 +104,7 @@ def reason_of(denial: Denial, amounts: Amounts) -> str:
         own = f"it was overdrawn by {amounts.full(-denial.entry.remaining)}, which is paid first"
     reach = _reach(denial, amounts)
     score, threshold = denial.entry.facts.get("score"), denial.entry.facts.get("threshold")
+    scored = f"scored {score}, and at {threshold}" if score is not None else "is good enough:"
     known = {
         "budget_exceeded": f"It {asked}; {own}. {reach}",
         "reserve_kept": (
@@ -114,10 +115,7 @@ def reason_of(denial: Denial, amounts: Amounts) -> str:
             "more donors are not asked for one call."
         ),
         "scope_closed": f"It {asked}, but the scope had been closed and takes no more calls.",
-        "confident": (
-            f"It {asked}, but its last answer scored {score}, and at {threshold} its work counts "
-            "as done."
-        ),
+        "confident": (f"It {asked}, but its last answer {scored} its work counts as done."),
         "unbounded": (
             f"It {asked}. In strict mode a call must say how long its answer can become, and this "
             "one did not."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from typing import Any
 
 from tbcontracts.books import DENIAL_KEY_TTL_S, KEY_TTL_S, Account, Books, HoldRecord, Resolution
 from tbcontracts.checks import check_amount, check_seconds
@@ -117,7 +118,10 @@ def _grant_anyway(books: Books, account: Account, command: Reserve, denial: Deni
     account.denials += 1
     hold = _open_hold(books, command, 0)
     hold.enforcement = "let_through"
-    facts = {"code": denial.code, "available": denial.available, "sizing": command.sizing}
+    facts: dict[str, Any] = {"code": denial.code, "available": denial.available}
+    if denial.score is not None:
+        facts |= {"score": denial.score, "threshold": denial.threshold}
+    facts["sizing"] = command.sizing
     seq = books.log("would_deny", account, command.amount, command.hold_id, (), facts)
     return Granted(command.hold_id, command.agent, 0, hold.expires_at, (), seq, denial)
 

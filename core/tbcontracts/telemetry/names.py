@@ -54,7 +54,10 @@ ENFORCED = Attribute("tbcontracts.enforced", "Whether the call was refused; obse
 STATE = Attribute(
     "tbcontracts.state", "`allocated`, `consumed`, `held`, `remaining` or `overdraft`."
 )
-AMOUNT = Attribute("tbcontracts.amount", "On span events: how much, in the unit beside it.")
+AMOUNT = Attribute(
+    "tbcontracts.amount",
+    "On span events: how much, in the unit beside it; left out where nobody knows.",
+)
 UNIT = Attribute("tbcontracts.unit", "On span events: `tokens` or `usd` (millionths of a dollar).")
 AVAILABLE = Attribute("tbcontracts.available", "On span events: what a denied call could reach.")
 REMAINING = Attribute("tbcontracts.remaining", "On span events: what the agent has left.")

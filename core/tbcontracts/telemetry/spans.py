@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 _TOLD = frozenset(names.SPAN_EVENTS) - {"transferred", "overdraft", "denied"}
 """Kinds of entries that are events as they are; the others follow from what stands in entries."""
+_OF_REFUSALS = (
+    ("code", names.CODE),
+    ("available", names.AVAILABLE),
+    ("score", names.SCORE),
+    ("threshold", names.THRESHOLD),
+)
+"""Facts of a call that observe mode let through."""
 ROUTINE_MAX = 32
 """How many routine events a span gets: SDKs keep 128 in all and drop the oldest, users' too."""
 
@@ -69,11 +76,12 @@ class SpanEvents:
         about: dict[str, Any] = {
             names.AGENT.name: refusal.agent_name,
             names.SCOPE.name: refusal.scope,
-            names.AMOUNT.name: refusal.requested,
             names.UNIT.name: self._manager.settings.unit,
             names.AVAILABLE.name: refusal.available,
             names.CODE.name: refusal.code,
         }
+        if refusal.code != "unknown_price":  # nobody knows how much that is
+            about[names.AMOUNT.name] = refusal.requested
         if isinstance(refusal, ConfidenceGateError):
             about |= {names.SCORE.name: refusal.score, names.THRESHOLD.name: refusal.threshold}
         span.add_event(f"{names.EVENT_PREFIX}denied", about)
@@ -82,16 +90,20 @@ class SpanEvents:
         about: dict[str, Any] = {
             names.AGENT.name: entry.agent,
             names.SCOPE.name: scope,
-            names.AMOUNT.name: entry.amount,
             names.UNIT.name: self._manager.settings.unit,
         }
+        if entry.asked is not None:
+            about[names.AMOUNT.name] = entry.asked
         if entry.hold_id is not None:
             about[names.HOLD_ID.name] = entry.hold_id
         if limited:
             about[names.REMAINING.name] = entry.remaining
-        for fact, attribute in (("code", names.CODE), ("available", names.AVAILABLE)):
-            if fact in entry.facts:
-                about[attribute.name] = entry.facts[fact]
+        if entry.kind == "would_deny":
+            about |= {
+                attribute.name: entry.facts[fact]
+                for fact, attribute in _OF_REFUSALS
+                if fact in entry.facts
+            }
         if entry.kind in _TOLD and self._has_room(span, entry.kind):
             span.add_event(f"{names.EVENT_PREFIX}{entry.kind}", about)
         if entry.moves:

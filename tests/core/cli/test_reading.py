@@ -153,6 +153,26 @@ def test_journals_that_are_followed(
     ]
 
 
+def test_the_score_of_a_call_that_observe_mode_let_through(
+    run: Run, url: str, tmp_path: Path
+) -> None:
+    """It is on the books of each store as that of a refused call is, and its page tells it."""
+    manager = BudgetManager(store=url, scope="gate", enforcement="observe")
+    manager.register_agent("writer", max_tokens=100, confidence_threshold=0.9)
+    manager.report_confidence("writer", 0.95)
+    with manager.reserve("writer", 5) as hold:
+        assert hold.would_deny
+    facts = next(one.facts for one in manager.journal() if one.kind == "would_deny")
+    manager.store.close()
+    assert (facts["score"], facts["threshold"], facts["sizing"]) == (0.95, 0.9, "caller")
+    said = run("history", url, "gate", "--kind", "would_deny").out
+    assert "would have been refused 5 (confident: score 0.95, threshold 0.9)" in said
+    assert run("audit", url, "gate").code == 0
+    run("report", url, "gate", "-o", "gate.html")
+    page = (tmp_path / "gate.html").read_text(encoding="utf-8")
+    assert "its last answer scored 0.95, and at 0.9 its work counts as done." in page
+
+
 def test_a_journal_is_followed_over_an_outage(
     run: Run, ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

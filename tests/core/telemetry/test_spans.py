@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
 from tests.core.telemetry.bench import Bench, refused
 
-from tbcontracts import BudgetExceededError, ConfidenceGateError
-from tbcontracts.telemetry import names
+from tbcontracts import BudgetExceededError, BudgetManager, ConfidenceGateError
+from tbcontracts.sizing import CallShape
+from tbcontracts.telemetry import OpenTelemetry, names
 from tbcontracts.telemetry.spans import ROUTINE_MAX, SpanEvents
+from tbcontracts.tokens import RequestSize
 
 
 def test_equal_refusals_are_each_counted(bench: Bench) -> None:
@@ -33,6 +37,39 @@ def test_equal_refusals_are_each_counted(bench: Bench) -> None:
         "tbcontracts.available": 2_000,
         "tbcontracts.code": "budget_exceeded",
     }
+
+
+def test_an_amount_that_nobody_knows_is_not_0(bench: Bench) -> None:
+    """A call to a model without a price has no amount; refused, or let through by observe mode."""
+    telemetry = OpenTelemetry(meter_provider=MeterProvider([]))
+    shape = CallShape(RequestSize(10, 40), output_cap=20, model="unheard of")
+    for mode in ("expected", "observe"):
+        prices = {"known": {"input": 1, "output": 1}}
+        manager = BudgetManager(unit="usd", enforcement=mode, prices=prices, telemetry=telemetry)
+        manager.register_agent("writer", max_usd=1)
+        with bench.tracer.start_as_current_span(mode), suppress(BudgetExceededError):
+            manager.begin_call("writer", shape)
+    refusals = [
+        event
+        for span in bench.spans.get_finished_spans()
+        for event in span.events
+        if (event.attributes or {}).get("tbcontracts.code") == "unknown_price"
+    ]
+    assert [event.name for event in refusals] == ["tbcontracts.denied", "tbcontracts.would_deny"]
+    assert [event for event in refusals if "tbcontracts.amount" in (event.attributes or {})] == []
+
+
+def test_observe_mode_says_the_score_that_would_have_closed_the_gate(bench: Bench) -> None:
+    """As a refusal does."""
+    telemetry = OpenTelemetry(meter_provider=MeterProvider([]))
+    manager = BudgetManager(enforcement="observe", telemetry=telemetry)
+    manager.register_agent("writer", max_tokens=100, confidence_threshold=0.9)
+    with bench.tracer.start_as_current_span("gate"):
+        manager.report_confidence("writer", 0.95)
+        manager.reserve("writer", 5)
+    ((name, about),) = bench.events()
+    assert name == "tbcontracts.would_deny"
+    assert (about["tbcontracts.score"], about["tbcontracts.threshold"]) == (0.95, 0.9)
 
 
 def test_what_happens_at_a_call_is_on_its_span(bench: Bench) -> None:
