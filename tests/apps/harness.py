@@ -58,6 +58,8 @@ class Application(ABC):
 
     doors: ClassVar[tuple[str, ...]]
     """The other ways in which the framework lets it be run."""
+    lost: ClassVar[tuple[str, ...]] = ()
+    """Those of them that lose the callbacks on this Python."""
 
     name: str
     prompts: Mapping[str, str]

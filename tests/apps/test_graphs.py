@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
+
 import pytest
 from tests.apps import harness
-from tests.apps.graph_cases import GRAPHS
-from tests.apps.graphs import Graph, resumes
+from tests.apps.applications import swarm
+from tests.apps.graph_cases import GRAPHS, SWARM
+from tests.apps.graphs import LOST, Graph, resumes
 
 each = pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.name)
 each_that_keeps = pytest.mark.parametrize(
     "graph", [graph for graph in GRAPHS if graph.keeps], ids=lambda graph: graph.name
+)
+
+each_door = pytest.mark.parametrize(
+    "door",
+    [
+        pytest.param(door, marks=pytest.mark.skipif(door in Graph.lost, reason=LOST))
+        for door in Graph.doors
+    ],
 )
 
 
@@ -32,10 +44,26 @@ def test_one_rich_agent_among_poor_ones(graph: Graph) -> None:
 
 
 @each
-@pytest.mark.parametrize("door", Graph.doors)
+@each_door
 def test_the_books_are_the_same_through_every_door(graph: Graph, door: str) -> None:
     """Awaited, by events, by messages of all subgraphs."""
     harness.same_through(graph, door)
+
+
+@pytest.mark.skipif(not Graph.lost, reason="Python 3.11 and later hand the callbacks on")
+@each
+@pytest.mark.parametrize("door", Graph.lost)
+def test_a_door_that_loses_callbacks_is_warned_of(graph: Graph, door: str) -> None:
+    """Whoever uses it is told; tasks and `interrupt` do not work there, governed or not."""
+    with pytest.warns(UserWarning, match=LOST), contextlib.suppress(RuntimeError):
+        graph.run(harness.large(graph), door)
+
+
+@pytest.mark.filterwarnings(f"ignore:{LOST}:UserWarning")
+@pytest.mark.parametrize("door", Graph.doors)
+def test_models_with_budgets_need_no_callbacks(door: str) -> None:
+    """Where a door loses them, the books are the provider's log all the same."""
+    harness.same_through(replace(SWARM, governed=swarm.governed_by_models), door)
 
 
 @each

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from langchain.agents import create_agent
 from langgraph_swarm import create_handoff_tool, create_swarm
 
+from tbcontracts_langchain import BudgetedChatModel
 from tbcontracts_langgraph import govern_graph
 
 
@@ -20,15 +22,20 @@ def book_room(city: str) -> str:
     return f"A room in {city} is booked."
 
 
-def build(model: Any, checkpointer: Any = None) -> Any:
-    """Return the agency, as the swarm's own guide makes one."""
+def build(
+    model: Any, checkpointer: Any = None, *, model_of: Callable[[str], Any] | None = None
+) -> Any:
+    """Return the agency, as the swarm's own guide makes one; each may have a model of its own."""
+    of = model_of or (lambda _: model)
     to_flights = create_handoff_tool(agent_name="flights")
     to_rooms = create_handoff_tool(agent_name="rooms")
-    desk = create_agent(model, [to_flights], system_prompt="You greet travellers.", name="desk")
-    flights = create_agent(
-        model, [book_flight, to_rooms], system_prompt="You book flights.", name="flights"
+    desk = create_agent(
+        of("desk"), [to_flights], system_prompt="You greet travellers.", name="desk"
     )
-    rooms = create_agent(model, [book_room], system_prompt="You book rooms.", name="rooms")
+    flights = create_agent(
+        of("flights"), [book_flight, to_rooms], system_prompt="You book flights.", name="flights"
+    )
+    rooms = create_agent(of("rooms"), [book_room], system_prompt="You book rooms.", name="rooms")
     swarm = create_swarm([desk, flights, rooms], default_active_agent="desk")
     return swarm.compile(checkpointer=checkpointer)
 
@@ -36,3 +43,12 @@ def build(model: Any, checkpointer: Any = None) -> Any:
 def governed(model: Any, contracts: Any, checkpointer: Any = None) -> Any:
     """Return the same agency under contracts."""
     return govern_graph(build(model, checkpointer), contracts)
+
+
+def governed_by_models(model: Any, contracts: Any, checkpointer: Any = None) -> Any:
+    """Return the same agency, where each one's model knows whose budget it uses."""
+
+    def of(agent: str) -> BudgetedChatModel:
+        return BudgetedChatModel(inner=model, manager=contracts, agent=agent)
+
+    return govern_graph(build(model, checkpointer, model_of=of), contracts)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
@@ -27,6 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:.*coroutine object ahandle_event:pytest.PytestUnraisableExceptionWarning"
     ),
+    pytest.mark.filterwarnings("ignore:On Python 3.10:UserWarning"),
 ]
 
 
@@ -78,8 +80,8 @@ async def test_the_loop_goes_on_while_the_store_answers(
     store = SlowStore()
     manager = BudgetManager(store=store, outbox=tmp_path / "outbox.jsonl" if outbox else None)
 
-    async def write(state: MessagesState) -> dict[str, Any]:
-        return {"messages": [await world.model.ainvoke(state["messages"])]}
+    async def write(state: MessagesState, config: RunnableConfig) -> dict[str, Any]:
+        return {"messages": [await world.model.ainvoke(state["messages"], config)]}
 
     builder = StateGraph(MessagesState)
     node: Callable[..., Any] = write

@@ -22,6 +22,8 @@ from tbcontracts import BudgetExceededError, BudgetManager
 from tbcontracts.telemetry import OpenTelemetry
 from tbcontracts_langgraph import budget, govern_graph
 
+pytestmark = pytest.mark.filterwarnings("ignore:On Python 3.10:UserWarning")
+
 
 class State(TypedDict):
     """What the graphs here pass on."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableConfig
 from tests.integrations.langchain.pair.conftest import chat, governed, kinds
 
 from tbcontracts import BudgetExceededError, BudgetManager
@@ -27,6 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:.*_SelectorTransport:pytest.PytestUnraisableExceptionWarning"
     ),
+    pytest.mark.filterwarnings("ignore:On Python 3.10:UserWarning"),
 ]
 
 
@@ -34,11 +36,11 @@ def graph_of(model: Any) -> Any:
     """Return a graph of one node that works awaited and not."""
     from langgraph.graph import START, MessagesState, StateGraph
 
-    def node(state: MessagesState) -> dict[str, Any]:
-        return {"messages": [model.invoke(state["messages"])]}
+    def node(state: MessagesState, config: RunnableConfig) -> dict[str, Any]:
+        return {"messages": [model.invoke(state["messages"], config)]}
 
-    async def anode(state: MessagesState) -> dict[str, Any]:
-        return {"messages": [await model.ainvoke(state["messages"])]}
+    async def anode(state: MessagesState, config: RunnableConfig) -> dict[str, Any]:
+        return {"messages": [await model.ainvoke(state["messages"], config)]}
 
     from langgraph._internal._runnable import RunnableCallable
 
