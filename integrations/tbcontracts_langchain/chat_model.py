@@ -1,7 +1,7 @@
 """A chat model that keeps itself to a contract, wherever it is called from.
 
 Callbacks of a run's config do not reach a plain thread, a direct `generate`, or, on Python 3.10,
-what an awaited graph node calls. This model brings the callback handler along, and because it is
+what nodes of an awaited graph call. This model brings the callback handler along, and because it is
 the model it can also shorten the answer to what is left.
 """
 

@@ -1,4 +1,4 @@
-"""Python 3.10 drops the context of awaited graph nodes: what is lost there, and saying so."""
+"""Python 3.10 drops the context of the nodes of awaited graphs: what is lost, and saying so."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ LOSES_CONTEXT = sys.version_info < (3, 11)
 
 
 def warn_of_lost_context(manager: BudgetManager, metadata: Mapping[str, Any] | None) -> None:
-    """Warn once that model calls in awaited nodes may not be seen on this Python."""
+    """Warn once that model calls in nodes of awaited graphs may not be seen on this Python."""
     if "langgraph_node" not in (metadata or {}) or not in_event_loop():
         return
     manager.warn_once(
         "lost context",
-        "On Python 3.10 LangGraph does not hand callbacks on to what an awaited node calls: model "
-        "calls there are not seen and not charged, unless the node takes `config: RunnableConfig` "
-        "and passes it on: model.ainvoke(messages, config). Python 3.11 and later hand it on.",
+        "On Python 3.10 LangGraph does not hand callbacks on to what nodes of an awaited graph "
+        "call: model calls there are not seen and not charged, unless the node, `def` or "
+        "`async def`, takes `config: RunnableConfig` and passes it on: "
+        "model.ainvoke(messages, config). Python 3.11 and later hand it on.",
     )

@@ -22,7 +22,7 @@ from tbcontracts.testing import FakeOpenAI
 from tbcontracts_langchain.context import LOSES_CONTEXT
 from tbcontracts_langgraph import agents_of
 
-LOST = "On Python 3.10 LangGraph does not hand callbacks on to what an awaited node calls"
+LOST = "On Python 3.10 LangGraph does not hand callbacks on to what nodes of an awaited graph call"
 THREAD: Any = {"configurable": {"thread_id": "t"}, "recursion_limit": 60}
 
 

@@ -87,7 +87,7 @@ def awaited_nodes(machine: Machine) -> Iterator[Trap]:
     if machine.python < (3, 11) and machine.version("langchain-core") is not None:
         yield Trap(
             "python_3_10_async",
-            "On Python 3.10 calls within awaited LangGraph nodes are not seen by callbacks.",
+            "On Python 3.10 calls in nodes of awaited LangGraph graphs are not seen by callbacks.",
             "Python 3.11; or nodes that take config and pass it on, budgeted(...), or "
             "BudgetedChatModel.",
         )

@@ -89,7 +89,7 @@ def assert_true(manager: BudgetManager, server: FakeOpenAI, name: str = "a") -> 
 
 
 WAYS = ["invoke", "ainvoke", "stream"]
-# On Python 3.10 an awaited node has neither the callbacks nor the context of its run.
+# On Python 3.10 a node of an awaited graph has neither the callbacks nor the context of its run.
 NEEDS_CONTEXT = [
     "invoke",
     pytest.param("ainvoke", marks=pytest.mark.skipif(LOSES_CONTEXT, reason="Python 3.10")),

@@ -134,8 +134,10 @@ def test_each_thread_has_its_own_books(server: FakeOpenAI) -> None:
     assert consumed(manager.scope("globex"))
 
 
-def two_branches(server: FakeOpenAI, *, pass_config: bool) -> StateGraph[State, None, State, State]:
-    """Return a graph of two awaited nodes side by side."""
+def two_branches(
+    server: FakeOpenAI, *, pass_config: bool, plain: bool = False
+) -> StateGraph[State, None, State, State]:
+    """Return a graph of two nodes side by side, which await their answers or are plain."""
     model = chat(server)
     builder = StateGraph(State)
 
@@ -147,8 +149,17 @@ def two_branches(server: FakeOpenAI, *, pass_config: bool) -> StateGraph[State, 
 
         return node
 
+    def asks_plainly(system: str) -> Any:
+        def node(state: State, config: RunnableConfig) -> dict[str, list[str]]:
+            given = config if pass_config else None
+            answer = model.invoke([("system", system), ("user", "Do it.")], given)
+            return {"notes": [str(answer.content)]}
+
+        return node
+
+    asks_as = asks_plainly if plain else asks_awaited
     for name in ("left", "right"):
-        builder.add_node(name, asks_awaited(name), metadata=budget(max_tokens=9_000))
+        builder.add_node(name, asks_as(name), metadata=budget(max_tokens=9_000))
         builder.add_edge(START, name)
     return builder
 
@@ -158,22 +169,27 @@ def two_branches(server: FakeOpenAI, *, pass_config: bool) -> StateGraph[State, 
     "pass_config",
     [True, pytest.param(False, marks=pytest.mark.skipif(LOSES_CONTEXT, reason="Python 3.10"))],
 )
+@pytest.mark.parametrize("plain", [False, True])
 def test_parallel_and_awaited_nodes_keep_their_agents(
-    server: FakeOpenAI, pass_config: bool
+    server: FakeOpenAI, pass_config: bool, plain: bool
 ) -> None:
     """Parallel branches, run with ainvoke, are told apart; on 3.10 if they pass the config on."""
     manager = BudgetManager()
-    app = govern_graph(two_branches(server, pass_config=pass_config), manager)
+    app = govern_graph(two_branches(server, pass_config=pass_config, plain=plain), manager)
     asyncio.run(app.ainvoke({"notes": []}))
     assert consumed(manager) == by_system(server)
 
 
 @pytest.mark.skipif(not LOSES_CONTEXT, reason="Python 3.11 and later hand the context on")
-def test_a_lost_context_is_warned_of(server: FakeOpenAI) -> None:
-    """On Python 3.10 an awaited node may lose its callbacks; whoever runs one is told."""
-    app = govern_graph(two_branches(server, pass_config=True), BudgetManager())
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_lost_context_is_warned_of(server: FakeOpenAI, plain: bool) -> None:
+    """On Python 3.10 nodes of an awaited graph lose callbacks; whoever runs one is told."""
+    manager = BudgetManager()
+    app = govern_graph(two_branches(server, pass_config=False, plain=plain), manager)
     with pytest.warns(UserWarning, match="takes `config: RunnableConfig` and passes it on"):
         asyncio.run(app.ainvoke({"notes": []}))
+    assert len(server.log) == 2
+    assert consumed(manager) == {}
 
 
 def test_streamed_messages_without_usage_are_not_free(server: FakeOpenAI) -> None:
