@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.apps import harness
 from tests.apps.applications import swarm
 from tests.apps.graph_cases import GRAPHS, SWARM
 from tests.apps.graphs import LOST, Graph, resumes
+
+from tbcontracts_langchain import BudgetedChatModel
+from tbcontracts_langgraph import govern_graph
 
 each = pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.name)
 each_that_keeps = pytest.mark.parametrize(
@@ -59,11 +63,20 @@ def test_a_door_that_loses_callbacks_is_warned_of(graph: Graph, door: str) -> No
         graph.run(harness.large(graph), door)
 
 
+def governed_by_models(model: Any, contracts: Any, checkpointer: Any = None) -> Any:
+    """Return the swarm under contracts, where each one's model knows whose budget it uses."""
+
+    def of(agent: str) -> BudgetedChatModel:
+        return BudgetedChatModel(inner=model, manager=contracts, agent=agent)
+
+    return govern_graph(swarm.build(model, checkpointer, model_of=of), contracts)
+
+
 @pytest.mark.filterwarnings(f"ignore:{LOST}:UserWarning")
 @pytest.mark.parametrize("door", Graph.doors)
 def test_models_with_budgets_need_no_callbacks(door: str) -> None:
     """Where a door loses them, the books are the provider's log all the same."""
-    harness.same_through(replace(SWARM, governed=swarm.governed_by_models), door)
+    harness.same_through(replace(SWARM, governed=governed_by_models), door)
 
 
 @each

@@ -8,7 +8,6 @@ from typing import Any
 from langchain.agents import create_agent
 from langgraph_swarm import create_handoff_tool, create_swarm
 
-from tbcontracts_langchain import BudgetedChatModel
 from tbcontracts_langgraph import govern_graph
 
 
@@ -43,12 +42,3 @@ def build(
 def governed(model: Any, contracts: Any, checkpointer: Any = None) -> Any:
     """Return the same agency under contracts."""
     return govern_graph(build(model, checkpointer), contracts)
-
-
-def governed_by_models(model: Any, contracts: Any, checkpointer: Any = None) -> Any:
-    """Return the same agency, where each one's model knows whose budget it uses."""
-
-    def of(agent: str) -> BudgetedChatModel:
-        return BudgetedChatModel(inner=model, manager=contracts, agent=agent)
-
-    return govern_graph(build(model, checkpointer, model_of=of), contracts)
