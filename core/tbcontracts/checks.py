@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -73,6 +73,24 @@ def check_score(value: Any, what: str) -> float:
         msg = f"{what} must be between 0 and 1, not {shown(value)}."
         raise ValueError(msg)
     return float(value)
+
+
+def check_shares(value: Any, what: str) -> tuple[float, ...]:
+    """Return shares of a whole, lowest first, each once.
+
+    Raises:
+        TypeError: They are no list.
+        ValueError: One is no number above 0 and up to 1.
+    """
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        msg = f"{what} must be a list of shares, not {shown(value)}."
+        raise TypeError(msg)
+    for share in value:
+        number = isinstance(share, (int, float)) and not isinstance(share, bool)
+        if not number or not 0 < share <= 1:
+            msg = f"{what} must hold shares above 0 and up to 1, not {shown(share)}."
+            raise ValueError(msg)
+    return tuple(sorted({float(share) for share in value}))
 
 
 def check_seconds(value: Any, what: str) -> float:

@@ -64,6 +64,9 @@ class ContractTable(Table):
         default=None,
         description="Where a score of 0 to 1 stands in what the agent returns: answer.confidence.",
     )
+    warn_at: list[Share] | None = Field(
+        default=None, description="Its own in the place of the file's; [] for no warnings."
+    )
 
 
 class AgentTable(ContractTable):
@@ -74,9 +77,6 @@ class AgentTable(ContractTable):
         ge=1,
         le=AMOUNT_MAX,
         description="Of a pattern: how many agents it makes in one scope at most; 1000.",
-    )
-    warn_at: list[Share] | None = Field(
-        default=None, description="Its own in the place of the file's; [] for no warnings."
     )
 
 

@@ -42,38 +42,6 @@ class Problem(NamedTuple):
         return f"{where}: {self.said}" if where else self.said
 
 
-class SharesOfAgents(dict[str, tuple[float, ...]]):
-    """The shares at which to warn, by agent, where a file has some for all and some for one.
-
-    Attributes:
-        inheriting: Those who have the ones for all.
-    """
-
-    inheriting: frozenset[str] = frozenset()
-
-    def with_others_for_all(self, shares: Iterable[float]) -> dict[str, tuple[float, ...]]:
-        """Return them where somebody says something else for all: an agent's own stay."""
-        return {**self, **dict.fromkeys(self.inheriting, tuple(shares))}
-
-
-def _warn_at(file: BudgetFile) -> tuple[float, ...] | SharesOfAgents:
-    """Return the shares at which to warn: for all, or by agent if one has its own."""
-    for_all = tuple(sorted(set(file.warn_at)))
-    own = {
-        key: tuple(sorted(set(table.warn_at)))
-        for key, table in file.agents.items()
-        if table.warn_at is not None
-    }
-    if not own:
-        return for_all
-    keys = set(file.agents)
-    if all(literal(key) or not is_pattern(key) for key in keys):
-        keys.add("*")  # for contracts that are registered beside the file's
-    found = SharesOfAgents({key: own.get(key, for_all) for key in keys})
-    found.inheriting = frozenset(keys - set(own))
-    return found
-
-
 class Values:
     """Makes what a file says, and notes why something cannot be made.
 
@@ -91,7 +59,6 @@ class Values:
         if isinstance(file.count, dict):
             self._each(("count",), file.count, lambda key, value: check_count({key: value}))
         settings["scope"] = self._tried(("scope",), partial(check_scope, file.scope))
-        settings["warn_at"] = _warn_at(file)
         if isinstance(file.unattributed, UnattributedTable):
             table = file.unattributed
             agent = self._tried(("unattributed", "agent"), partial(check_name, table.agent))
@@ -153,7 +120,6 @@ class Values:
         """Return the contract of a table."""
         given = {key: value for key, value in table.model_dump().items() if value is not None}
         given.pop("agent", None)
-        given.pop("warn_at", None)  # the manager's, and not the contract's
         if "agents_max" in given and make is BudgetContract:
             said = f"it limits what a pattern makes, and {name!r} is one agent."
             self.problems.append(Problem((*place, "agents_max"), said))

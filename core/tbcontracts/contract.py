@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from tbcontracts.checks import check_amount, check_name, check_score, nearest
+from tbcontracts.checks import check_amount, check_name, check_score, check_shares, nearest
 from tbcontracts.money import UNITS, amount_in, as_decimal, figure, micro_usd
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class BudgetContract:
     """What happens when the budget is used up: "raise", "end", "ask" or {"fallback": ...}."""
     confidence_key: str | None = None
     """Where a score of 0..1 stands in what the agent returns, such as "answer.confidence"."""
+    warn_at: Sequence[float] | None = None
+    """Shares of its budget at which to warn, in the place of the manager's; () for no warnings."""
     unit: str = "tokens"
     """What its budget is in: "tokens" or "usd"; kept with it on the books, which have one unit."""
 
@@ -76,6 +78,8 @@ class BudgetContract:
             put(self, "max_output_tokens", cap)
         _check_on_exceeded(self.on_exceeded, of_agent)
         _check_confidence_key(self.confidence_key, of_agent)
+        if self.warn_at is not None:
+            put(self, "warn_at", check_shares(self.warn_at, f"warn_at {of_agent}"))
 
     @classmethod
     def in_usd(

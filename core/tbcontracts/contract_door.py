@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,7 @@ class ContractDoor:
         max_output_tokens: int | None = None,
         on_exceeded: str | Mapping[str, Any] = "raise",
         confidence_key: str | None = None,
+        warn_at: Sequence[float] | None = None,
         max_usd: Decimal | str | int | None = None,
         min_reserve_usd: Decimal | str | int | None = None,
     ) -> BudgetContract:
@@ -109,6 +110,7 @@ class ContractDoor:
                 max_output_tokens=max_output_tokens,
                 on_exceeded=on_exceeded,
                 confidence_key=confidence_key,
+                warn_at=warn_at,
                 **budget,
             )
         )
@@ -128,6 +130,7 @@ class ContractDoor:
         max_output_tokens: int | None = None,
         on_exceeded: str | Mapping[str, Any] = "raise",
         confidence_key: str | None = None,
+        warn_at: Sequence[float] | None = None,
         max_usd: Decimal | str | int | None = None,
         min_reserve_usd: Decimal | str | int | None = None,
         agents_max: int = AGENTS_MAX,
@@ -147,6 +150,7 @@ class ContractDoor:
             max_output_tokens: The longest answer to expect of one call.
             on_exceeded: What happens when its budget is used up.
             confidence_key: Where a score stands in what it returns.
+            warn_at: Shares of its budget at which to warn, in the place of the manager's.
             max_usd: Its budget where budgets are in dollars, in the place of `max_tokens`.
             min_reserve_usd: What no transfer may take from one, in dollars.
             agents_max: How many agents it makes in one scope at most; further names are treated as
@@ -169,6 +173,7 @@ class ContractDoor:
             max_output_tokens=max_output_tokens,
             on_exceeded=on_exceeded,
             confidence_key=confidence_key,
+            warn_at=warn_at,
             agents_max=agents_max,
             **self._budget(pattern, max_tokens, min_reserve, max_usd, min_reserve_usd),
         )

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 from tbcontracts import env
 from tbcontracts.config import Configuration, examine, load, wrong
 from tbcontracts.config_sources import Source
-from tbcontracts.config_values import Problem, SharesOfAgents
+from tbcontracts.config_values import Problem
 from tbcontracts.errors import ConfigurationError
-from tbcontracts.settings import check_shares
 
 T = TypeVar("T")
 
@@ -56,13 +55,7 @@ def merged(
 ) -> dict[str, Any]:
     """Return what counts: what code changes, else what the environment gives, else a file's."""
     said = {str(variable.key): value for variable, value in given.items()}
-    counts = {**settings, **said, **changes}
-    filed = settings.get("warn_at")
-    if isinstance(filed, SharesOfAgents) and not isinstance(
-        counts["warn_at"], (Mapping, type(None))
-    ):
-        counts["warn_at"] = filed.with_others_for_all(check_shares(counts["warn_at"], "warn_at"))
-    return counts
+    return {**settings, **said, **changes}
 
 
 class Environment(NamedTuple):

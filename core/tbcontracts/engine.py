@@ -23,7 +23,7 @@ from tbcontracts.heartbeat import Heartbeat
 from tbcontracts.listeners import Listeners
 from tbcontracts.posting import Posting
 from tbcontracts.registry import Registry
-from tbcontracts.settings import Settings, check_warn_at
+from tbcontracts.settings import Settings
 from tbcontracts.sizing import Forecast
 from tbcontracts.stores.base import Applied, Clock, Store
 from tbcontracts.thresholds import Thresholds
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tbcontracts.outbox import Outbox
     from tbcontracts.pricing import PriceSource
 
-_OWN_FIELDS = ("max_output_tokens", "on_exceeded", "confidence_key")
+_OWN_FIELDS = ("max_output_tokens", "on_exceeded", "confidence_key", "warn_at")
 _OPENED_MAX = 10_000
 _FORECASTS_MAX = 10_000
 _CHANGE_TRIES_MAX = 1_000
@@ -65,14 +65,28 @@ class Engine(Registry, Posting):
         self._begin_registry(settings.unit)
         self.listeners = Listeners()
         self.thresholds: Thresholds | None = None
-        if at := check_warn_at(settings.warn_at):
-            self.thresholds = Thresholds(at, self.is_limited, settings.unit)
-            self.listeners.add(self.thresholds)
+        if settings.warn_at:
+            self._watch()
         self.lines = Lines()
         self.heartbeat = Heartbeat(self.apply)
         self._opened: dict[str, int] = {}
         self._forecasts: dict[str, Forecast] = {}
         self._begin_posting(outbox, clock or time.time)
+
+    def register(self, contract: BudgetContract) -> BudgetContract:
+        """Add a contract; the same one again changes nothing."""
+        registered = super().register(contract)
+        if registered.warn_at:
+            self._watch()
+        return registered
+
+    def _watch(self) -> None:
+        """See to it that somebody looks at the shares of budgets that are used."""
+        with self._lock:
+            if self.thresholds is None:
+                unit = self.settings.unit
+                self.thresholds = Thresholds(self.settings.warn_at, self.contract_in, unit)
+                self.listeners.add(self.thresholds)
 
     def change(self, scope: str, name: str, fields: Mapping[str, Any]) -> BudgetContract:
         """Change an agent's contract in a scope, and for scopes that are opened later.
@@ -131,6 +145,8 @@ class Engine(Registry, Posting):
                 self.contracts[name] = self.contracts[name].changed(**fields)
             else:
                 self.patterns.note(scope, command.contract)
+        if command.contract.warn_at:
+            self._watch()
         return command.contract
 
     def apply(self, scope: str, command: Command) -> Reply:

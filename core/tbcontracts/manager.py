@@ -7,7 +7,7 @@ no lock around the books and no rules of its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tbcontracts import commands
@@ -23,7 +23,7 @@ from tbcontracts.hold import Hold
 from tbcontracts.listeners import Listener
 from tbcontracts.manager_async import AsyncMethods
 from tbcontracts.posting import open_outbox
-from tbcontracts.settings import Settings, WarnAt, check_scope, open_prices
+from tbcontracts.settings import Settings, check_scope, open_prices
 from tbcontracts.sizing import BEYOND, OUTGROWN, CallShape, Unbounded
 from tbcontracts.stores.base import Clock, Store, is_store
 from tbcontracts.stores.opening import open_store
@@ -61,8 +61,8 @@ class BudgetManager(AsyncMethods):
             told, so that it is posted even if the process dies before the store answers. Each
             process needs a file of its own, and finds it again when it starts.
         warn_at: Shares of its budget, such as [0.8, 0.95]. When an agent has used as much, a
-            warning is logged, once, and what `on_threshold` was given is called. By agent, or by
-            pattern, most specific first: {"writer": [0.5], "*": [0.8, 0.95]}.
+            warning is logged, once, and what `on_threshold` was given is called. A contract's own
+            `warn_at` counts before it.
         prices: What models cost. None knows no costs in tokens, and in dollars the list of known
             models that the extra "prices" brings; "genai-prices" is that list; a table, in dollars
             for a million tokens, is asked before it: {"my-model": {"input": "0.15", "output":
@@ -88,7 +88,7 @@ class BudgetManager(AsyncMethods):
         on_contract_change: str = "keep",
         on_store_error: str = "deny",
         outbox: str | os.PathLike[str] | None = None,
-        warn_at: WarnAt = (),
+        warn_at: Sequence[float] = (),
         prices: Prices = None,
         telemetry: Listener | OpenTelemetry | str | None = None,
         clock: Clock | None = None,

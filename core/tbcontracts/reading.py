@@ -121,12 +121,13 @@ class Reading(CallDoor):
             A function that takes it away again.
 
         Raises:
-            ConfigurationError: This manager has no `warn_at`.
+            ConfigurationError: Neither this manager nor a contract of it has `warn_at`.
             TypeError: It cannot be called, or would have to be awaited.
         """
         if self._engine.thresholds is None:
             msg = "This manager has no thresholds to tell of."
-            raise ConfigurationError(msg, remedy="What helps: BudgetManager(warn_at=[0.8, 0.95]).")
+            helps = "What helps: BudgetManager(warn_at=[0.8, 0.95]), or first a contract with some."
+            raise ConfigurationError(msg, remedy=helps)
         return self._engine.thresholds.add(function)
 
     def flush_listeners(self, timeout_s: float | None = None) -> bool:

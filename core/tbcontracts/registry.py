@@ -64,10 +64,6 @@ class Registry:
             raise ContractConflictError(msg, remedy=remedy)
         return known
 
-    def is_limited(self, scope: str, agent: str) -> bool:
-        """Return whether an agent has a contract in a scope."""
-        return self.contract_in(scope, agent) is not None
-
     def contract_in(self, scope: str, name: str) -> BudgetContract | None:
         """Return the contract that answers for a name in a scope: its own, or by pattern."""
         contract = self.contracts.get(name)

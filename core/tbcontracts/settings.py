@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from tbcontracts.checks import check_name, shown
+from tbcontracts.checks import check_name, check_shares, shown
 from tbcontracts.contract import BudgetContract
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.money import UNITS, WORDS
-from tbcontracts.patterns import check_brackets, check_tie, is_pattern
 from tbcontracts.usage import Count, check_count
 
 if TYPE_CHECKING:
     from tbcontracts.pricing import Prices, PriceSource
 
-WarnAt = Sequence[float] | Mapping[str, Sequence[float]]
-"""Shares of a budget: of every agent's, or by name or pattern."""
 ENFORCEMENTS = ("observe", "expected", "strict")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "enforcement": ENFORCEMENTS,
@@ -43,7 +39,7 @@ class Settings:
     unattributed: str | BudgetContract = "track"
     on_contract_change: str = "keep"
     on_store_error: str = "deny"
-    warn_at: WarnAt = ()
+    warn_at: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         """Refuse what is not known, and say what is."""
@@ -60,7 +56,11 @@ class Settings:
             check_unit(self.unattributed, self.unit)
         else:
             _check_choice("unattributed", self.unattributed, ("track", "deny"), " or a contract")
-        object.__setattr__(self, "warn_at", check_warn_at(self.warn_at))
+        try:
+            object.__setattr__(self, "warn_at", check_shares(self.warn_at, "warn_at"))
+        except (TypeError, ValueError) as error:
+            helps = "What helps: warn_at=[0.8, 0.95]; one agent's own stand in its contract."
+            raise ConfigurationError(str(error), remedy=helps) from None
         try:
             object.__setattr__(self, "count", check_count(self.count))
         except (TypeError, ValueError) as error:
@@ -91,49 +91,6 @@ _WITHOUT_STORE = {
     "allow": f'Calls go out without holds (on_store_error="allow"). {_KEPT}',
     "deny": "No call goes out. What was used is kept, and posted when it answers.",
 }
-
-
-def check_warn_at(shares: Any) -> tuple[float, ...] | dict[str, tuple[float, ...]]:
-    """Return the shares of a budget at which to warn, lowest first; by agent if they are so given.
-
-    Raises:
-        ConfigurationError: They are no list of numbers above 0 and up to 1, and no mapping of names
-            or patterns to such lists; or a name may match two patterns that are equally specific.
-    """
-    if shares is None:
-        return ()
-    if not isinstance(shares, Mapping):
-        return check_shares(shares, "warn_at")
-    found: dict[str, tuple[float, ...]] = {}
-    for name, own in shares.items():
-        try:
-            check_brackets(check_name(name))
-        except (TypeError, ValueError) as error:
-            helps = 'What helps: warn_at={"writer": [0.5], "*": [0.8, 0.95]}.'
-            msg = f"warn_at: {error}"
-            raise ConfigurationError(msg, remedy=helps) from None
-        found[check_name(name)] = check_shares(own, f"warn_at of {name!r}")
-    for one, other in combinations(filter(is_pattern, found), 2):
-        check_tie(one, other)
-    return found
-
-
-def check_shares(shares: Any, what: str) -> tuple[float, ...]:
-    """Return shares of a budget, lowest first, each once.
-
-    Raises:
-        ConfigurationError: They are no list of numbers above 0 and up to 1.
-    """
-    remedy = "What helps: warn_at=[0.8, 0.95]."
-    if isinstance(shares, (str, bytes)) or not isinstance(shares, Sequence):
-        msg = f"{what} must be a list of shares, not {shown(shares)}."
-        raise ConfigurationError(msg, remedy=remedy)
-    for share in shares:
-        number = isinstance(share, (int, float)) and not isinstance(share, bool)
-        if not number or not 0 < share <= 1:
-            msg = f"{what} must hold shares above 0 and up to 1, not {shown(share)}."
-            raise ConfigurationError(msg, remedy=remedy)
-    return tuple(sorted({float(share) for share in shares}))
 
 
 def check_unit(contract: BudgetContract, unit: str) -> None:

@@ -11,13 +11,12 @@ import logging
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tbcontracts.contract import BudgetContract
 from tbcontracts.events import JournalEntry
 from tbcontracts.listeners import check_plain
-from tbcontracts.patterns import is_pattern, literal
 
 MARGIN = 0.05
 """How far below a threshold an agent must come before passing it again is news."""
@@ -63,7 +62,7 @@ class _Watched:
     def __init__(self) -> None:
         self.allocated = 0
         self.consumed = 0
-        self.passed = 0  # how many thresholds, of the lowest first
+        self.passed = 0.0  # the highest threshold that was told
         self.finished = False
         self.when: tuple[float, int] = (-math.inf, 0)
 
@@ -72,24 +71,19 @@ class Thresholds:
     """A listener that tells of thresholds which were passed.
 
     Args:
-        at: The shares, lowest first: for all, or by name or pattern of agents.
-        is_limited: Says of scope and agent whether a contract limits it.
+        at: The shares, lowest first, of those whose contract has none of its own.
+        contract_in: Returns the contract of an agent in a scope, if it has one.
         unit: What the amounts are counted in.
     """
 
     def __init__(
         self,
-        at: tuple[float, ...] | Mapping[str, tuple[float, ...]],
-        is_limited: Callable[[str, str], bool],
+        at: Sequence[float],
+        contract_in: Callable[[str, str], BudgetContract | None],
         unit: str,
     ) -> None:
-        by_name = at if isinstance(at, Mapping) else {"*": at}
-        self._of_name = {
-            literal(name): own for name, own in by_name.items() if not is_pattern(name)
-        }
-        patterns = sorted(filter(is_pattern, by_name), key=lambda name: -len(literal(name)))
-        self._of_pattern = [(name, by_name[name]) for name in patterns]
-        self._is_limited = is_limited
+        self._for_all = at
+        self._contract_in = contract_in
         self._unit = unit
         self._watched: OrderedDict[tuple[str, str], _Watched] = OrderedDict()
         self._told: tuple[Callable[[ThresholdPassed], object], ...] = ()
@@ -129,7 +123,7 @@ class Thresholds:
             if donor is not None and lender is not None and entry.when > lender.when:
                 lender.allocated -= amount
                 self._look(scope, donor, lender)
-        if not self._is_limited(scope, entry.agent):
+        if self._contract_in(scope, entry.agent) is None:
             return
         account = self._account(scope, entry.agent)
         if entry.when <= account.when:
@@ -141,13 +135,12 @@ class Thresholds:
             account.finished = entry.kind == "finished"
         self._look(scope, entry.agent, account)
 
-    def _at(self, agent: str) -> tuple[float, ...]:
-        """Return the shares of an agent: by its name, or by the most specific pattern."""
-        own = self._of_name.get(agent)
-        if own is None:
-            matching = (at for name, at in self._of_pattern if fnmatchcase(agent, name))
-            own = next(matching, ())
-        return own
+    def _at(self, scope: str, agent: str) -> Sequence[float]:
+        """Return the shares of an agent, lowest first; none without a contract."""
+        contract = self._contract_in(scope, agent)
+        if contract is None:
+            return ()
+        return self._for_all if contract.warn_at is None else contract.warn_at
 
     def _account(self, scope: str, agent: str) -> _Watched:
         """Return what is known of an account; of too many the longest untouched is forgotten."""
@@ -161,18 +154,18 @@ class Thresholds:
         """Tell each threshold that was passed; forget those that it is clearly below again."""
         if account.finished:
             return
-        at = self._at(agent)
+        at = self._at(scope, agent)
         share = _share(account.consumed, account.allocated)
-        while account.passed and share < at[account.passed - 1] - MARGIN:
-            account.passed -= 1
-        while account.passed < len(at) and share >= at[account.passed]:
-            threshold = at[account.passed]
-            account.passed += 1
-            self._tell(
-                ThresholdPassed(
-                    scope, agent, threshold, account.consumed, account.allocated, self._unit
+        while account.passed and share < account.passed - MARGIN:
+            account.passed = max((one for one in at if one < account.passed), default=0.0)
+        for threshold in at:
+            if account.passed < threshold <= share:
+                account.passed = threshold
+                self._tell(
+                    ThresholdPassed(
+                        scope, agent, threshold, account.consumed, account.allocated, self._unit
+                    )
                 )
-            )
 
     def _tell(self, passed: ThresholdPassed) -> None:
         """Write it to the log, and call each function; one that fails stops no other."""

@@ -53,8 +53,8 @@ def govern_crew(
             manager with its settings, and the contracts of the roles that this crew has. If not
             given, the file that `TBCONTRACTS_CONFIG` names, or a new manager.
         budgets: A contract for each role, or a mapping of its fields: priority, max_tokens,
-            min_reserve, confidence_threshold, max_output_tokens, on_exceeded, confidence_key. Or a
-            contract file.
+            min_reserve, confidence_threshold, max_output_tokens, on_exceeded, confidence_key,
+            warn_at. Or a contract file.
         config: The `agents_config` of a `@CrewBase` object, or that object: an agent's `budget:`
             block in agents.yaml is its contract.
         scope: The books to use; the manager's own if not given.

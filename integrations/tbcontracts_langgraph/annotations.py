@@ -19,9 +19,10 @@ def budget(agent: str | None = None, /, **fields: Any) -> dict[str, Any]:
     Args:
         agent: The agent's name; the node's name if not given.
         fields: The contract, as `BudgetManager.register_agent` takes it: priority, max_tokens,
-            min_reserve, confidence_threshold, max_output_tokens, on_exceeded, confidence_key; in
-            dollars max_usd and min_reserve_usd, as text or a `Decimal`. Without `max_tokens` or
-            `max_usd` the annotation only names an agent that is registered elsewhere.
+            min_reserve, confidence_threshold, max_output_tokens, on_exceeded, confidence_key,
+            warn_at; in dollars max_usd and min_reserve_usd, as text or a `Decimal`. Without
+            `max_tokens` or `max_usd` the annotation only names an agent that is registered
+            elsewhere.
 
     Returns:
         A mapping with one key, for `add_node(..., metadata=...)` or, where somebody else adds the

@@ -7,13 +7,14 @@ import logging
 import math
 import threading
 import weakref
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tbcontracts import BudgetExceededError, BudgetManager
+from tbcontracts import BudgetContract, BudgetExceededError, BudgetManager
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.events import JournalEntry, Kind, Move
 from tbcontracts.sizing import CallShape
@@ -24,11 +25,14 @@ from tbcontracts.tokens import RequestSize
 Told = list[tuple[str, str, float]]
 
 
-def watched(**settings: Any) -> tuple[BudgetManager, Told]:
+def watched(
+    of_writer: Sequence[float] | None = None, **settings: Any
+) -> tuple[BudgetManager, Told]:
     """Return a manager with two agents, and what is told of them."""
     told: Told = []
     manager = BudgetManager(**{"warn_at": [0.8, 0.95], **settings})
-    manager.register_agent("writer", priority=2, max_tokens=1_000, min_reserve=0)
+    terms: Any = {"max_tokens": 1_000, "min_reserve": 0}
+    manager.register_agent("writer", priority=2, warn_at=of_writer, **terms)
     manager.register_agent("donor", max_tokens=1_000, min_reserve=0)
     manager.on_threshold(lambda passed: told.append((passed.scope, passed.agent, passed.threshold)))
     return manager, told
@@ -96,7 +100,7 @@ def test_an_entry_that_comes_late_changes_nothing() -> None:
         return JournalEntry(seq, 1.0, kind, agent, 1, None, moves, allocated, consumed, 0, 0, {})
 
     told: list[tuple[str, int, int]] = []
-    thresholds = Thresholds((0.5, 0.8), lambda scope, agent: True, "tokens")
+    thresholds = Thresholds((0.5, 0.8), lambda _, agent: BudgetContract(agent), "tokens")
     thresholds.add(lambda passed: told.append((passed.agent, passed.consumed, passed.allocated)))
     thresholds("s", entry(4, "donor", 60, 40))  # it gave 40 of 100 in the third
     thresholds("s", entry(6, "taker", 140, 120))
@@ -203,7 +207,7 @@ def test_each_process_warns_of_what_it_did_itself(tmp_path: Path) -> None:
 def test_many_scopes_are_forgotten() -> None:
     """What is remembered is bounded, however many runs a process serves."""
     told: list[ThresholdPassed] = []
-    thresholds = Thresholds((0.5,), lambda scope, agent: True, "tokens")
+    thresholds = Thresholds((0.5,), lambda _, agent: BudgetContract(agent), "tokens")
     thresholds.add(told.append)
     for number in range(_ACCOUNTS_MAX + 10):
         entry = JournalEntry(1, 0.0, "charged", "a", 6, None, (), 10, 6, 0, 0, {})
@@ -261,18 +265,59 @@ warn_at = [0.3]
 
 
 def test_agents_have_thresholds_of_their_own() -> None:
-    """By name first, then by the most specific pattern; nothing for whom none is meant."""
-    manager, told = watched(warn_at={" writer": [0.5, 0.2], "d*": [], "*": [0.8]})
-    manager.register_agent("other", max_tokens=1_000)
-    for name in ("writer", "donor", "other"):
+    """In their contract, by name or pattern; nothing for whom none is meant."""
+    manager, told = watched(warn_at=[0.8])
+    manager.register_agent("own", max_tokens=1_000, min_reserve=1_000, warn_at=[0.5, 0.2])
+    manager.register_pattern("silent*", max_tokens=1_000, min_reserve=1_000, warn_at=())
+    manager.register_pattern("w*", max_tokens=1_000, min_reserve=1_000, warn_at=[0.3])
+    for name in ("own", "silent 1", "w 1", "writer"):
         manager.record_usage(name, 900)
     assert heard(manager, told) == [
-        ("default", "writer", 0.2),
-        ("default", "writer", 0.5),
-        ("default", "other", 0.8),
+        ("default", "own", 0.2),
+        ("default", "own", 0.5),
+        ("default", "w 1", 0.3),
+        ("default", "writer", 0.8),
     ]
-    manager.scope("b").reserve("writer", 1_500).settle(1_500)
-    assert heard(manager, told) == [("b", "writer", 0.2), ("b", "writer", 0.5)]
+    manager.scope("b").record_usage("own", 300)
+    assert heard(manager, told) == [("b", "own", 0.2)]
+
+
+def test_thresholds_of_a_contract_alone() -> None:
+    """They are told where the manager has none; and as soon as a changed contract has some."""
+    manager = BudgetManager()
+    manager.register_agent("own", max_tokens=1_000, warn_at=[0.5])
+    manager.register_agent("other", max_tokens=1_000, min_reserve=1_000)
+    told: Told = []
+    manager.on_threshold(lambda one: told.append((one.scope, one.agent, one.threshold)))
+    for name in ("own", "other"):
+        manager.record_usage(name, 600)
+    assert heard(manager, told) == [("default", "own", 0.5)]
+    manager.change_contract("own", warn_at=[0.55, 0.65])
+    manager.change_contract("other", warn_at=[0.6])
+    assert heard(manager, told) == [("default", "own", 0.55), ("default", "other", 0.6)]
+    manager.change_contract("own", warn_at=None)
+    manager.record_usage("own", 300)
+    assert heard(manager, told) == []
+    later = BudgetManager()
+    later.register_agent("a", max_tokens=100)
+    later.change_contract("a", warn_at=[0.5])
+    later.on_threshold(lambda one: told.append((one.scope, one.agent, one.threshold)))
+    later.record_usage("a", 50)
+    assert heard(later, told) == [("default", "a", 0.5)]
+
+
+def test_a_contract_of_the_books_has_the_thresholds_of_this_process(tmp_path: Path) -> None:
+    """They stand on no books: each process has those it was given."""
+    url = f"sqlite:///{tmp_path / 'books.db'}"
+    for shares, used in ((0.2, 300), (0.5, 300)):
+        manager = BudgetManager(store=url)
+        manager.register_pattern("w*", max_tokens=1_000, warn_at=[shares])
+        told: list[float] = []
+        manager.on_threshold(lambda one, told=told: told.append(one.threshold))  # type: ignore[misc]
+        manager.record_usage("w", used)
+        assert manager.flush_listeners(10)
+        assert told == [shares]
+        manager.store.close()
 
 
 def test_agents_of_a_file_have_thresholds_of_their_own(
@@ -295,7 +340,7 @@ def test_agents_of_a_file_have_thresholds_of_their_own(
     own = {"writer": [0.5], "a*": [0.3]}
     assert passed() == {**own, "donor": [0.8], "beside": [0.8]}
     assert passed(warn_at=[0.1, 0.9]) == {**own, "donor": [0.1, 0.9], "beside": [0.1, 0.9]}
-    assert passed(warn_at={"donor": [0.4]}) == {"donor": [0.4]}
+    assert passed(warn_at=[]) == own
     monkeypatch.setenv("TBCONTRACTS_WARN_AT", "0.7")
     assert passed() == {**own, "donor": [0.7], "beside": [0.7]}
 
@@ -303,7 +348,7 @@ def test_agents_of_a_file_have_thresholds_of_their_own(
 def test_threads_hear_of_their_own_thresholds_once(any_url: str) -> None:
     """In every store: each agent its own, whatever order the answers come in."""
     with closing(open_store(any_url)) as store:
-        manager, told = watched(store=store, warn_at={"writer": [0.5], "*": [0.8]})
+        manager, told = watched(store=store, warn_at=[0.8], of_writer=[0.5])
         begin = threading.Barrier(4)
 
         def work() -> None:
@@ -326,20 +371,17 @@ def test_threads_hear_of_their_own_thresholds_once(any_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("warn_at", "said"),
+    ("warn_at", "kind", "said"),
     [
-        ({"a": 0.5}, "warn_at of 'a' must be a list of shares, not 0.5"),
-        ({"a": [5]}, "warn_at of 'a' must hold shares above 0 and up to 1, not 5"),
-        ({"": [0.5]}, "warn_at: The agent name must not be empty"),
-        ({5: [0.5]}, "warn_at: The agent name must be text"),
-        ({"[x": [0.5]}, "warn_at: The pattern '[x' has a bracket that is left open"),
-        ({"a*": [0.5], "*b": []}, "'a*' and '*b' can match the same name"),
+        (0.5, TypeError, "warn_at of agent 'a' must be a list of shares, not 0.5"),
+        ("0.5", TypeError, "warn_at of agent 'a' must be a list of shares, not '0.5'"),
+        ([5], ValueError, "warn_at of agent 'a' must hold shares above 0 and up to 1, not 5"),
     ],
 )
-def test_wrong_shares_of_agents_are_told(warn_at: Any, said: str) -> None:
+def test_wrong_shares_of_agents_are_told(warn_at: Any, kind: type[Exception], said: str) -> None:
     """With the agent they are of."""
-    with pytest.raises(ConfigurationError) as refused:
-        BudgetManager(warn_at=warn_at)
+    with pytest.raises(kind) as refused:
+        BudgetContract("a", warn_at=warn_at)
     assert said in str(refused.value)
 
 

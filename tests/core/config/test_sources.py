@@ -121,10 +121,7 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert set(BudgetFile.model_fields) == settings
     fields = set(Contract.__dataclass_fields__) - {"agent_name", "unit"}
     assert set(ContractTable.model_fields) == fields | {"max_usd", "min_reserve_usd"}
-    assert set(AgentTable.model_fields) - set(ContractTable.model_fields) == {
-        "agents_max",
-        "warn_at",
-    }
+    assert set(AgentTable.model_fields) - set(ContractTable.model_fields) == {"agents_max"}
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,18 @@ def test_an_agent_carries_its_budget(server: FakeOpenAI, agent: Make, crew: Make
     }
 
 
+def test_a_block_says_at_which_shares_to_warn(agent: Make, crew: Make) -> None:
+    """The `budget:` of an agent in agents.yaml, as a contract file does."""
+    block = {"max_tokens": 1_000, "warn_at": [0.01, 1.0]}
+    team = crew(agent("Writer"))
+    told: list[tuple[str, float]] = []
+    with govern_crew(team, config={"writer": {"role": "Writer", "budget": block}}) as run:
+        run.manager.on_threshold(lambda one: told.append((one.agent, one.threshold)))
+        team.kickoff()
+    assert run.manager.flush_listeners(10)
+    assert told == [("Writer", 0.01)]
+
+
 def test_contracts_that_the_manager_has_count(agent: Make, crew: Make) -> None:
     """A contract that was registered before is found by the role, blanks aside."""
     manager = BudgetManager()
@@ -359,32 +371,3 @@ def test_the_environment_of_a_crew(
     assert govern_crew(team, mine).manager is mine
     assert terms(mine) == {"Writer": 7}
     assert mine.scope_name == "default"
-
-
-def test_files_annotations_and_blocks_have_the_same_keys() -> None:
-    """A contract's fields, wherever it is written down."""
-    from tbcontracts.config import load
-    from tbcontracts.config_tables import ContractTable
-    from tbcontracts_crewai.config import _FIELDS
-    from tbcontracts_langgraph import budget
-
-    values = {
-        "priority": 2,
-        "max_tokens": 100,
-        "min_reserve": 5,
-        "confidence_threshold": 0.5,
-        "max_output_tokens": 50,
-        "on_exceeded": "end",
-        "confidence_key": "answer.confidence",
-    }
-    dollars = {"max_usd": "2.50", "min_reserve_usd": "0.25"}
-    assert set(ContractTable.model_fields) == {*values, *dollars}
-    assert set(_FIELDS) == {*values, *dollars}
-    assert set(budget(**values)["tbcontracts"]) == set(values)
-    assert set(budget(**dollars)["tbcontracts"]) == set(dollars)
-    (filed,) = load({"agents": {"a": values}}).contracts
-    assert {key: getattr(filed, key) for key in values} == values
-    (in_usd,) = load({"unit": "usd", "agents": {"a": dollars}}).contracts
-    assert (in_usd.max_tokens, in_usd.reserve) == (2_500_000, 250_000)
-    with pytest.raises(TypeError, match="no field 'agents_max'"):
-        budget(max_tokens=1, agents_max=2)

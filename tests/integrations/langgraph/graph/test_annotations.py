@@ -50,6 +50,18 @@ def test_annotated_nodes_are_charged_what_the_log_says(server: FakeOpenAI) -> No
     assert consumed(manager) == by_system(server)
 
 
+def test_an_annotation_says_at_which_shares_to_warn(server: FakeOpenAI) -> None:
+    """As a contract in a file or in code does."""
+    manager = BudgetManager()
+    shares = {"max_tokens": 1_000, "min_reserve": 1_000, "warn_at": [0.01, 1.0]}
+    app = govern_graph(two_nodes(server, **shares), manager)
+    told: list[tuple[str, float]] = []
+    manager.on_threshold(lambda passed: told.append((passed.agent, passed.threshold)))
+    app.invoke({"notes": []})
+    assert manager.flush_listeners(10)
+    assert told == [("research", 0.01)]
+
+
 def test_all_annotated_contracts_are_open_before_the_first_call(server: FakeOpenAI) -> None:
     """A node that runs later is a donor from the start."""
     manager = BudgetManager()
