@@ -152,6 +152,9 @@ def check_name(value: Any, what: str = "agent name") -> str:
         name = value.strip()  # the common case: NFC changes nothing, nothing is a control character
     else:
         name = unicodedata.normalize("NFC", value).strip()
+        if any(unicodedata.category(character) == "Cs" for character in name):
+            msg = f"The {what} holds bytes that were not read as text: {shown(value)}."
+            raise ValueError(msg)
         if any(_is_control(character) for character in name):
             msg = f"The {what} must not hold control characters: {shown(value)}."
             raise ValueError(msg)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from tbcontracts.checks import nearest
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.events import JournalEntry, Kind
+from tbcontracts.money import figure, said
 
 if TYPE_CHECKING:
     from tbcontracts.manager import BudgetManager
@@ -79,15 +80,18 @@ def _line(scope: str, entry: JournalEntry, unit: str, *, limited: bool) -> str:
     """Return an entry as a line."""
     facts: Mapping[str, Any] = entry.facts
     who = "the pool" if entry.agent is None else f"agent {entry.agent!r}"
-    parts = [f"{entry.kind} {entry.amount:,} ({unit})", who]
+    amount = "an amount not known" if entry.asked is None else said(entry.asked, unit)
+    parts = [f"{entry.kind} {amount}", who]
     if "code" in facts:
-        parts.append(f"because {facts['code']}")
+        of = f" of {facts['model']!r}" if facts.get("model") else ""
+        parts.append(f"because {facts['code']}{of}")
     if entry.moves:
         given = sum(move.amount for move in entry.moves)
-        parts.append(f"with {given:,} from {len(entry.moves)}")
+        parts.append(f"with {figure(given, unit)} from {len(entry.moves)}")
     if entry.agent is not None and not limited:
-        parts.append(f"{entry.consumed:,} used in all, without a contract")
+        parts.append(f"{figure(entry.consumed, unit)} used in all, without a contract")
     elif entry.agent is not None:
         left = entry.remaining
-        parts.append(f"{left:,} left" if left >= 0 else f"{-left:,} overdrawn")
+        rest = figure(abs(left), unit)
+        parts.append(f"{rest} left" if left >= 0 else f"{rest} overdrawn")
     return f"{scope!r} {entry.seq}: {', '.join(parts)}"

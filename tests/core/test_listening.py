@@ -39,19 +39,19 @@ def test_denials_and_overdrafts_are_warnings(caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.DEBUG, "tbcontracts.journal"):
         busy(manager)
     assert lines(caplog) == [
-        ("DEBUG", "'run' 1: opened 100 (tokens), agent 'writer', 100 left"),
-        ("DEBUG", "'run' 2: opened 100 (tokens), agent 'donor', 100 left"),
-        ("DEBUG", "'run' 3: held 150 (tokens), agent 'writer', with 50 from 1, 0 left"),
-        ("DEBUG", "'run' 4: settled 120 (tokens), agent 'writer', 30 left"),
+        ("DEBUG", "'run' 1: opened 100 tokens, agent 'writer', 100 left"),
+        ("DEBUG", "'run' 2: opened 100 tokens, agent 'donor', 100 left"),
+        ("DEBUG", "'run' 3: held 150 tokens, agent 'writer', with 50 from 1, 0 left"),
+        ("DEBUG", "'run' 4: settled 120 tokens, agent 'writer', 30 left"),
         (
             "WARNING",
-            "'run' 5: denied 5,000 (tokens), agent 'writer', because budget_exceeded, 30 left",
+            "'run' 5: denied 5,000 tokens, agent 'writer', because budget_exceeded, 30 left",
         ),
         (
             "WARNING",
-            "'run' 6: charged 201 (tokens), agent 'writer', with 50 from 1, 121 overdrawn",
+            "'run' 6: charged 201 tokens, agent 'writer', with 50 from 1, 121 overdrawn",
         ),
-        ("DEBUG", "'run' 7: topped_up 5 (tokens), the pool"),
+        ("DEBUG", "'run' 7: topped_up 5 tokens, the pool"),
     ]
 
 
@@ -71,6 +71,25 @@ def test_what_is_left_is_said_plainly(caplog: pytest.LogCaptureFixture) -> None:
     ends = [text.partition(", agent ")[2] for _, text in lines(caplog)]
     assert "'writer', because budget_exceeded, 20 overdrawn" in ends
     assert ends[-1] == "'nobody', 50 used in all, without a contract"
+
+
+def test_dollars_are_said_as_dollars(caplog: pytest.LogCaptureFixture) -> None:
+    """And what nobody knows as that, with the model that it is of."""
+    manager = BudgetManager(unit="usd", prices={"m": {"input": 1, "output": 1}})
+    manager.register_agent("a", max_usd="0.10")
+    log_entries(manager)
+    shape = CallShape(RequestSize(10, 10), output_cap=5)
+    with caplog.at_level(logging.DEBUG, "tbcontracts.journal"):
+        manager.begin_call("a", shape._replace(model="m")).hold.void()
+        with pytest.raises(BudgetExceededError):
+            manager.begin_call("a", shape._replace(model="unheard of"))
+        assert manager.flush_listeners(10)
+    texts = [text for _, text in lines(caplog)]
+    assert "'default' 2: held $0.000015, agent 'a', $0.099985 left" in texts
+    assert texts[-1] == (
+        "'default' 4: denied an amount not known, agent 'a', because unknown_price of "
+        "'unheard of', $0.10 left"
+    )
 
 
 def test_levels_logger_and_end_are_the_callers(caplog: pytest.LogCaptureFixture) -> None:
@@ -115,6 +134,6 @@ def test_a_name_without_a_contract_is_never_overdrawn(caplog: pytest.LogCaptureF
             manager.record_usage("broke", 5)
         assert manager.flush_listeners(10)
     assert [record.getMessage() for record in caplog.records] == [
-        "'default' 2: charged 5 (tokens), agent 'broke', 5 overdrawn"
+        "'default' 2: charged 5 tokens, agent 'broke', 5 overdrawn"
     ]
     assert manager.contract_in("default", "nobody") is None

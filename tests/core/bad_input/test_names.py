@@ -18,7 +18,7 @@ BAD_NAMES: dict[Any, str] = {
     " \t ": "must not",
     "a\nb": "control characters",
     "a\x00": "control characters",
-    "\ud800": "control characters",
+    "\ud800": "bytes that were not read as text",
     "a\u202eb": "control characters",
     "a\u2066b": "control characters",
     "a\u2028b": "control characters",
