@@ -10,7 +10,7 @@ import click
 
 from tbcontracts.cli import traps
 from tbcontracts.cli.group import tbc
-from tbcontracts.cli.words import KINDS
+from tbcontracts.entry_words import KINDS
 
 CONTENT = Path(__file__).parents[2] / "docs" / "content"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in CONTENT.glob("*.md")}

@@ -20,7 +20,7 @@ from tbcontracts.cli.reading import (
     scope_argument,
     store_argument,
 )
-from tbcontracts.cli.words import in_words, moment
+from tbcontracts.entry_words import in_words, moment
 from tbcontracts.errors import StoreError
 from tbcontracts.events import JournalEntry
 from tbcontracts.money import figure, plural

@@ -26,8 +26,8 @@ from tbcontracts.cli.reading import (
     scope_argument,
     store_argument,
 )
-from tbcontracts.cli.words import KINDS, in_words, moment
 from tbcontracts.columns import in_a_column, padded, shortened, width_of
+from tbcontracts.entry_words import KINDS, in_words, moment, on_behalf_of
 from tbcontracts.errors import StoreError
 from tbcontracts.events import JournalEntry
 from tbcontracts.money import figure
@@ -148,7 +148,7 @@ def _no_answer(error: StoreError) -> None:
 
 
 def _line(entry: JournalEntry, names: Mapping[str, str], width: int, unit: str) -> str:
-    who = entry.agent or ("the pool" if entry.kind == "topped_up" else "the scope")
+    who = entry.agent or on_behalf_of(entry)
     who = names.get(who) or shortened(printable(who))  # an agent may have come meanwhile
     left = f"{figure(entry.remaining, unit)} left"
     if entry.agent is None:

@@ -8,10 +8,11 @@ from typing import Any
 
 from tbcontracts.checks import printable
 from tbcontracts.columns import in_a_column, padded, width_of
+from tbcontracts.entry_words import in_words, on_behalf_of
 from tbcontracts.events import JournalEntry
 from tbcontracts.report.live import Crossed, Frame, LiveBooks
 from tbcontracts.report.replay import Line
-from tbcontracts.report.words import Amounts, clock, code_in_words, share
+from tbcontracts.report.words import Amounts, clock, share
 
 BAR_WIDTH = 30
 Say = Callable[[str], object]
@@ -197,30 +198,10 @@ def numbers_of(line: Line, frame: Frame, amounts: Amounts) -> str:
 
 def entry_line(entry: JournalEntry, amounts: Amounts) -> str:
     """Return what happened as one line."""
-    who = "the scope" if entry.agent is None else printable(entry.agent)
-    amount = amounts.full(entry.amount)
-    what = {
-        "opened": f"has a budget of {amount}",
-        "held": f"holds {amount}",
-        "denied": f"was refused {amount}",
-        "would_deny": f"would have been refused {amount}, and went out",
-        "settled": f"used {amount}",
-        "charged": f"was charged {amount}",
-        "voided": f"gave {amount} back",
-        "expired": f"lost its hold of {amount} at the limit",
-        "topped_up": f"was topped up by {amount}",
-        "finished": f"finished; {amount} went to the pool",
-        "closed": "is closed",
-    }.get(entry.kind, entry.kind.replace("_", " "))
-    if entry.kind in ("denied", "would_deny"):
-        what += f": {code_in_words(str(entry.facts.get('code', '')))}"
-    if entry.facts.get("unmeasured"):
-        what += " by estimate"
-    for move in entry.moves:
-        donor = "the pool" if move.donor is None else printable(move.donor)
-        what += f"; {amounts.short(move.amount)} came from {donor}"
-    left = "" if entry.agent is None else f" ({amounts.short(entry.remaining)} left)"
-    return f"{clock(entry.at, like=entry.at)}  {who} {what}{left}"
+    who = printable(entry.agent or on_behalf_of(entry))
+    left = "" if entry.agent is None else f"; {amounts.short(entry.remaining)} left"
+    said = in_words(entry, amounts.unit)
+    return f"{clock(entry.at, like=entry.at)}  {who}: {said}{left}"
 
 
 def warning_line(one: Crossed, amounts: Amounts) -> str:

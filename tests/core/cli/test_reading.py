@@ -15,8 +15,8 @@ from tests.core.stores.servers import RedisServer, free_port
 from tbcontracts import BudgetExceededError, BudgetManager, Usage, open_store
 from tbcontracts.cli import history as history_module
 from tbcontracts.cli.history import following
-from tbcontracts.cli.words import KINDS
 from tbcontracts.commands import Charge, Close
+from tbcontracts.entry_words import KINDS
 from tbcontracts.events import Kind
 
 

@@ -147,10 +147,10 @@ def test_watching_tells_what_happens_until_the_scope_is_closed(
     done = run("watch", books, "acme/run-7")
     assert done.exit_code == 0
     assert [line[14:] for line in done.stdout.splitlines()[6:-1]] == [
-        "writer was topped up by 500 tokens (600 left)",
-        "writer holds 300 tokens (300 left)",
-        "writer used 250 tokens (350 left)",
-        "the scope is closed",
+        "writer: topped up by 500; 600 left",
+        "writer: held 300; 300 left",
+        "writer: spent 250 of 300 held; 350 left",
+        "the scope: closed: no more holds",
     ]
     assert done.stdout.endswith("End: the scope is closed.\n")
     again = run("watch", books, "acme/run-7", "--json")

@@ -167,11 +167,11 @@ def test_each_change_is_a_line_and_the_end_is_told() -> None:
         "helper  [----------------------------rr]  0 of 800 (0 %)",
         "",
         "# consumed  = held  - remaining  r reserve  ! overdrawn",
-        "03:40:00.000  boss holds 1,100 tokens; 100 came from helper (0 left)",
-        "03:40:00.000  boss used 900 tokens by estimate (200 left)",
+        "03:40:00.000  boss: held 1,100, with 100 from helper; 0 left",
+        "03:40:00.000  boss: spent 900 of 1,100 held (an estimate); 200 left",
         "WARNING: boss has consumed 82 % of its budget (900 of 1,100), past 80 %",
-        "03:40:00.000  helper was refused 5,000 tokens: not enough budget (700 left)",
-        "03:40:00.000  the scope is closed",
+        "03:40:00.000  helper: refused 5,000 (budget exceeded: 700 could be reached); 700 left",
+        "03:40:00.000  the scope: closed: no more holds",
         "End: the scope is closed.",
     ]
     assert turns.slept == [0.5] * 4
@@ -219,7 +219,7 @@ def test_a_store_that_does_not_answer_is_asked_again() -> None:
     assert lines[-4:] == [
         "no answer, asking again: away",
         "no answer, asking again: again",
-        "03:40:00.000  the scope is closed",
+        "03:40:00.000  the scope: closed: no more holds",
         "End: the scope is closed.",
     ]
 
@@ -290,7 +290,7 @@ def test_strangers_and_hostile_names_are_lines_of_text() -> None:
     assert said.startswith("stranger\\x1b[31m")
     assert said.endswith("7, no limit")
     entry = manager.journal()[-1]._replace(agent="a\x1b[31m")
-    assert entry_line(entry, Amounts("tokens")).startswith("03:40:00.000  a\\x1b[31m was charged")
+    assert entry_line(entry, Amounts("tokens")).startswith("03:40:00.000  a\\x1b[31m: spent 7 ")
 
 
 # --- with rich ------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def test_the_moving_table_shows_the_same_numbers() -> None:
     assert "[bold]x[/bold]" in text
     assert "600 of 1,000 (60 %)" in text
     assert "WARNING: boss has consumed 60 % of its budget" in text
-    assert "boss was charged 600 tokens (400 left)" in text
+    assert "boss: spent 600 without a hold; 400 left" in text
 
 
 class Terminal(io.StringIO):
@@ -364,8 +364,8 @@ def test_a_block_is_shown_while_it_runs() -> None:
     manager.record_usage("boss", 1)
     lines = file.getvalue().splitlines()
     assert lines[6:] == [
-        "03:40:00.000  boss holds 700 tokens (300 left)",
-        "03:40:00.000  boss used 600 tokens (400 left)",
+        "03:40:00.000  boss: held 700; 300 left",
+        "03:40:00.000  boss: spent 600 of 700 held; 400 left",
         "WARNING: boss has consumed 60 % of its budget (600 of 1,000), past 50 %",
         "End: the view ended.",
     ]
@@ -397,4 +397,4 @@ def test_many_threads_end_in_the_right_numbers() -> None:
         for thread in threads:
             thread.join()
     assert books.frame().consumed == 160
-    assert file.getvalue().count("boss was charged 1 token") == 160
+    assert file.getvalue().count("boss: spent 1 without a hold;") == 160

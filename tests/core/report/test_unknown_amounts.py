@@ -9,9 +9,9 @@ import pytest
 from tests.core.report.books import kept
 
 from tbcontracts import BudgetContract, BudgetExceededError, BudgetManager, Usage
-from tbcontracts.cli.words import in_words
 from tbcontracts.commands import Charge, Open, Reserve
 from tbcontracts.endings import Ending
+from tbcontracts.entry_words import in_words
 from tbcontracts.report.html import page
 from tbcontracts.report.view import ReportView, view_of
 from tbcontracts.sizing import CallShape

@@ -10,6 +10,7 @@ from tbcontracts.checks import printable
 from tbcontracts.events import JournalEntry
 from tbcontracts.money import figure
 
+_NOTE = "usage"  # what `record_usage` notes unless it is told better
 Figure = Callable[[int], str]
 """Writes an amount in the unit of the books."""
 
@@ -27,7 +28,13 @@ def in_words(entry: JournalEntry, unit: str) -> str:
     say, amount = _WORDS.get(entry.kind), partial(figure, unit=unit)
     said = str(entry.kind) if say is None else say(entry, amount)
     note = entry.facts.get("note")
-    return printable(f"{said}{_from(entry, amount)}" + (f" ({note})" if note else ""))
+    of = f" ({note})" if note and note != _NOTE else ""
+    return printable(f"{said}{_from(entry, amount)}{of}")
+
+
+def on_behalf_of(entry: JournalEntry) -> str:
+    """Return whom an entry without an agent is about."""
+    return "the pool" if entry.kind == "topped_up" else "the scope"
 
 
 def _refused(entry: JournalEntry, amount: Figure) -> str:
