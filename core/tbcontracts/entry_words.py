@@ -16,7 +16,7 @@ Figure = Callable[[int], str]
 
 
 def moment(at: float) -> str:
-    """Return a time of the books as people write it, in UTC; empty if it is none."""
+    """Return a time of the books as people write it, in UTC; a dash if it is none."""
     try:
         return datetime.fromtimestamp(at, tz=timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, OSError, ValueError):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
 from tbcontracts.checks import nearest
+from tbcontracts.entry_words import on_behalf_of
 from tbcontracts.errors import ConfigurationError
 from tbcontracts.events import JournalEntry, Kind
 from tbcontracts.money import figure, said
@@ -79,7 +80,7 @@ def _posts_overdraft(entry: JournalEntry) -> bool:
 def _line(scope: str, entry: JournalEntry, unit: str, *, limited: bool) -> str:
     """Return an entry as a line."""
     facts: Mapping[str, Any] = entry.facts
-    who = "the pool" if entry.agent is None else f"agent {entry.agent!r}"
+    who = on_behalf_of(entry) if entry.agent is None else f"agent {entry.agent!r}"
     amount = "an amount not known" if entry.asked is None else said(entry.asked, unit)
     parts = [f"{entry.kind} {amount}", who]
     if "code" in facts:

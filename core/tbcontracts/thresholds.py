@@ -17,11 +17,11 @@ from typing import NamedTuple
 from tbcontracts.contract import BudgetContract
 from tbcontracts.events import JournalEntry
 from tbcontracts.listeners import check_plain
+from tbcontracts.money import figure, said
 
 MARGIN = 0.05
 """How far below a threshold an agent must come before passing it again is news."""
 _ACCOUNTS_MAX = 20_000
-_MICRO = 1_000_000
 _log = logging.getLogger("tbcontracts")
 
 
@@ -47,10 +47,10 @@ class ThresholdPassed(NamedTuple):
     def __str__(self) -> str:
         """Return it as a sentence, for logs and messages."""
         part = "" if self.allocated == 0 else f" ({self.share:.0%})"
-        of = _of(self.consumed, self.allocated, self.unit)
+        used, budget = figure(self.consumed, self.unit), said(self.allocated, self.unit)
         return (
-            f"Agent {self.agent!r} has used {of}{part} in scope {self.scope!r}: it passed "
-            f"{self.threshold:.0%}."
+            f"Agent {self.agent!r} has used {used} of {budget}{part} in scope {self.scope!r}: "
+            f"it passed {self.threshold:.0%}."
         )
 
 
@@ -187,10 +187,3 @@ def _share(consumed: int, allocated: int) -> float:
     if allocated > 0:
         return consumed / allocated
     return math.inf if consumed > 0 else 0.0
-
-
-def _of(consumed: int, allocated: int, unit: str) -> str:
-    """Return how much of how much, in words."""
-    if unit == "usd":
-        return f"${consumed / _MICRO:,.2f} of ${allocated / _MICRO:,.2f}"
-    return f"{consumed:,} of {allocated:,} {unit}"

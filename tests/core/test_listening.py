@@ -55,6 +55,16 @@ def test_denials_and_overdrafts_are_warnings(caplog: pytest.LogCaptureFixture) -
     ]
 
 
+def test_a_scope_that_is_closed_is_no_pool(caplog: pytest.LogCaptureFixture) -> None:
+    """Whom an entry without an agent is about is said as `tbc history` says it."""
+    manager = BudgetManager(scope="run")
+    log_entries(manager)
+    with caplog.at_level(logging.DEBUG, "tbcontracts.journal"):
+        manager.close_scope()
+        assert manager.flush_listeners(10)
+    assert lines(caplog)[-1][1].endswith("closed 0 tokens, the scope")
+
+
 def test_what_is_left_is_said_plainly(caplog: pytest.LogCaptureFixture) -> None:
     """A refusal of one that is overdrawn says so, too; a name without a contract has no rest."""
     manager = BudgetManager()

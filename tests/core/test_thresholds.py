@@ -248,6 +248,8 @@ def test_settings_and_words() -> None:
         BudgetManager(warn_at=[0.5]).on_threshold(5)  # type: ignore[arg-type]
     dollars = ThresholdPassed("s", "a", 0.8, 1_250_000, 1_500_000, "usd")
     assert "has used $1.25 of $1.50 (83%) in scope 's'" in str(dollars)
+    small = dollars._replace(consumed=2_610, allocated=5_000)
+    assert "has used $0.00261 of $0.005 (52%) in scope 's'" in str(small)
     assert ThresholdPassed("s", "a", 0.8, 5, 0, "tokens").share == math.inf
     assert "used 5 of 0 tokens in scope" in str(ThresholdPassed("s", "a", 0.8, 5, 0, "tokens"))
 

@@ -20,7 +20,7 @@ from tbcontracts.cli.reading import (
     scope_argument,
     store_argument,
 )
-from tbcontracts.entry_words import in_words, moment
+from tbcontracts.entry_words import in_words, moment, on_behalf_of
 from tbcontracts.errors import StoreError
 from tbcontracts.events import JournalEntry
 from tbcontracts.money import figure, plural
@@ -205,7 +205,7 @@ def _print_broken(broken: _Broken, unit: str) -> None:
         return
     entry = broken.entry
     say(bad(f"BROKEN{promise}") + f" at entry {entry.seq:,}: {printable(broken.said)}.")
-    who = printable(entry.agent or "the scope")
+    who = printable(entry.agent or on_behalf_of(entry))
     say(f"  {moment(entry.at)} UTC, {who}: {in_words(entry, unit)}")
 
 

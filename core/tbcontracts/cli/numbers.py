@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tbcontracts.checks import check_score
+from tbcontracts.checks import check_score, check_shares
 
 SECONDS_LEAST = 0.1
 SECONDS_MOST = 86_400
@@ -34,7 +34,7 @@ def shares(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[
     """Read `0.8,0.95`."""
     del ctx
     try:
-        return tuple(check_score(float(part), "a share") for part in value.split(",") if part)
+        return check_shares([float(part) for part in value.split(",") if part], "it")
     except ValueError as error:
         msg = f"{_cut(value)} is no list of shares such as 0.8,0.95: {error}"
         raise click.BadParameter(msg, param=parameter) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import TextIO
 
@@ -72,7 +72,7 @@ def follow(
 
 @contextlib.contextmanager
 def live_view(
-    manager: BudgetManager, *, warn_at: Iterable[float] = (), file: TextIO | None = None
+    manager: BudgetManager, *, warn_at: Sequence[float] = (), file: TextIO | None = None
 ) -> Iterator[LiveBooks]:
     """Show the books of a manager while a block runs.
 
@@ -81,12 +81,12 @@ def live_view(
 
     Args:
         manager: Whose books; entries of its other scopes are left out.
-        warn_at: Shares of an agent's budget, from 0 to 1; passing one is told once.
+        warn_at: Shares of an agent's budget, above 0 and up to 1; passing one is told once.
         file: Where to; standard error if it is left out.
 
     Raises:
-        TypeError: A threshold is no number.
-        ValueError: A threshold is not between 0 and 1.
+        TypeError: `warn_at` is no list.
+        ValueError: A threshold is no number above 0 and up to 1.
 
     Example:
         `with live_view(manager, warn_at=[0.8, 0.95]): manager.record_usage("writer", 10)`

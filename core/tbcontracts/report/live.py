@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from tbcontracts.books import Statement
-from tbcontracts.checks import check_score
+from tbcontracts.checks import check_shares
 from tbcontracts.events import JournalEntry
 from tbcontracts.report.replay import Line, Replay
 from tbcontracts.report.view import unit_of
@@ -52,17 +52,17 @@ class LiveBooks:
     Args:
         scope: The name of the books.
         statement: The books as they are.
-        warn_at: Shares of an agent's budget, from 0 to 1, whose passing is told.
+        warn_at: Shares of an agent's budget, above 0 and up to 1, whose passing is told.
 
     Raises:
-        TypeError: A threshold is no number.
-        ValueError: A threshold is not between 0 and 1.
+        TypeError: `warn_at` is no list.
+        ValueError: A threshold is no number above 0 and up to 1.
     """
 
-    def __init__(self, scope: str, statement: Statement, *, warn_at: Iterable[float] = ()) -> None:
+    def __init__(self, scope: str, statement: Statement, *, warn_at: Sequence[float] = ()) -> None:
         self.scope = scope
         self.unit = unit_of(statement)
-        self.warn_at = tuple(sorted({check_score(one, "warn_at") for one in warn_at}))
+        self.warn_at = check_shares(warn_at, "warn_at")
         self._lock = threading.RLock()  # one thread hears, another one draws
         self._warnings: list[Crossed] = []
         self._last: deque[JournalEntry] = deque(maxlen=LAST_EVENTS)

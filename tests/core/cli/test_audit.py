@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.core.cli.conftest import Run
 
-from tbcontracts import BudgetContract, Usage
+from tbcontracts import BudgetContract, BudgetManager, Usage
 from tbcontracts.books import RESOLVED_HOLDS_MAX, Statement
 from tbcontracts.commands import Charge, Command, Open, Reserve, Settle, Void
 from tbcontracts.stores import open_store
@@ -96,6 +97,17 @@ def test_what_was_changed_by_hand_is_found(
     assert shown["broken"]["promise"] == promise
     if seq is not None:
         assert f"at entry {seq}: " in result.out
+
+
+def test_an_entry_of_the_pool_is_said_to_be_one(run: Run, tmp_path: Path) -> None:
+    """In the words of `tbc history`; what is without an agent otherwise is of the scope."""
+    ledger = tmp_path / "b.db"
+    with closing(open_store(f"sqlite:///{ledger}")) as store:
+        manager = BudgetManager(store=store)
+        manager.register_agent("writer", max_tokens=100)
+        manager.top_up(None, 5)
+    tamper(ledger, "UPDATE journal SET amount = 6 WHERE seq = 2")
+    assert "UTC, the pool: topped up by 6\n" in run("audit", ledger).out
 
 
 @pytest.mark.parametrize("first", range(2, 18))

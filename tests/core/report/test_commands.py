@@ -124,7 +124,7 @@ def test_once_shows_one_frame(books: Path) -> None:
     assert data["accounts"]["helper"]["denials"] == 1
 
 
-@pytest.mark.parametrize("bad", ["1.5", "many", "0.5,nan"])
+@pytest.mark.parametrize("bad", ["1.5", "many", "0.5,nan", "0"])
 def test_a_threshold_that_is_none_is_refused(books: Path, bad: str) -> None:
     """With the value and an example of a right one."""
     done = run("watch", books, "acme/run-7", "--warn-at", bad)
