@@ -308,15 +308,17 @@ class Door(ContractDoor):
         amount, usage = self.weighed(tokens_or_usage, f"The usage of agent {agent!r}")
         return commands.Charge(agent, amount, usage, cut_note(note), check_key(key))
 
-    def granted(self, reply: Reply, scope: str, sizing: str) -> Granted:
-        """Return a reply that grants.
+    def granted(self, reply: Reply, scope: str, command: Reserve) -> Granted:
+        """Return a reply to a command if it grants.
 
         Raises:
             BudgetExceededError: It does not.
         """
         if isinstance(reply, Denied):
             contract = self.contract_of(reply.agent)
-            error = refusal(reply, scope, contract, sizing, self.settings.unit)
+            error = refusal(
+                reply, scope, contract, command.sizing, self.settings.unit, kept=command.leave
+            )
             self._engine.listeners.refused(error)
             raise error
         assert isinstance(reply, Granted)

@@ -92,7 +92,7 @@ class Placing(Reading):
         """Place a hold on this manager's own books."""
         scope = self.scope_name
         reply = self._asked(scope, command, wait_s)
-        granted = self._open(self.granted(reply, scope, command.sizing), scope, command)
+        granted = self._open(self.granted(reply, scope, command), scope, command)
         hold = Hold(self._as_manager(), scope, command.amount, granted, note)
         self._watch(hold, command.ttl_s)
         return hold
@@ -162,7 +162,7 @@ class Placing(Reading):
         """Place a hold on this manager's own books."""
         scope = self.scope_name
         reply = await self._aasked(scope, command, wait_s)
-        granted = await self._aopen(self.granted(reply, scope, command.sizing), scope, command)
+        granted = await self._aopen(self.granted(reply, scope, command), scope, command)
         hold = Hold(self._as_manager(), scope, command.amount, granted, note)
         self._watch(hold, command.ttl_s)
         return hold

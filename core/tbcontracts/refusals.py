@@ -23,6 +23,8 @@ def refusal(
     contract: BudgetContract | None = None,
     sizing: str = "caller",
     unit: str = "tokens",
+    *,
+    kept: int = 0,
 ) -> BudgetExceededError:
     """Turn a store's denial into the error that the caller gets.
 
@@ -32,6 +34,7 @@ def refusal(
         contract: The agent's contract as this process has it.
         sizing: How the size of the hold was found.
         unit: What the books are in.
+        kept: What the hold had to leave: a reserve, for the closing call.
     """
     agent, requested, available = denied.agent, denied.requested, denied.available
     if denied.code == "confident" and denied.score is not None and denied.threshold is not None:
@@ -45,7 +48,7 @@ def refusal(
             lacking=denied.lacking,
             unit=unit,
         )
-    reason, remedy = _words(denied, scope, contract, sizing, unit)
+    reason, remedy = _words(denied, scope, contract, sizing, unit, kept)
     return BudgetExceededError(
         agent,
         requested,
@@ -60,7 +63,12 @@ def refusal(
 
 
 def _words(
-    denied: Denied, scope: str, contract: BudgetContract | None, sizing: str, unit: str
+    denied: Denied,
+    scope: str,
+    contract: BudgetContract | None,
+    sizing: str,
+    unit: str,
+    kept: int,
 ) -> tuple[str, str]:
     """Return the reason and the remedy for each code."""
     agent, requested = denied.agent, denied.requested
@@ -95,11 +103,8 @@ def _words(
         return reason, "What helps: a donor of lower or equal priority, or manager.top_up."
     reason = (
         f"{asked}; {available} can be reached in scope {scope!r}, counting its own, the pool's "
-        "and what lower or equal priorities can lend."
+        f"and what lower or equal priorities can lend.{_taken_off(denied, unit, kept)}"
     )
-    if denied.lacking > requested:
-        owed = figure(denied.lacking - requested, unit)
-        reason += f" {owed} {'is' if unit == 'usd' else 'are'} overdraft, which is paid first."
     if contract is not None and contract.max_tokens < requested:
         if sizing != "caller":
             reason += " This one hold is more than its whole budget."
@@ -111,6 +116,16 @@ def _words(
         most = "max_usd" if unit == "usd" else "max_tokens"
         remedy = f"What helps: {top_up}, a higher {most}, or another scope."
     return reason, f"{remedy} {_SMALLER.get(sizing, '')}".strip()
+
+
+def _taken_off(denied: Denied, unit: str, kept: int) -> str:
+    """Say what of a budget is not for the hold that was asked for."""
+    text = f" Its reserve, {figure(kept, unit)}, is kept for its closing call." if kept else ""
+    owed = denied.lacking - denied.requested - kept
+    if owed > 0:
+        are = "is" if unit == "usd" else "are"
+        text += f" {figure(owed, unit)} {are} overdraft, which is paid first."
+    return text
 
 
 _SIZED = {

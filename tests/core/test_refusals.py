@@ -111,6 +111,20 @@ def test_an_overdraft_is_said() -> None:
     assert "manager.top_up('writer', 370)" in text
 
 
+def test_a_reserve_that_is_kept_is_no_overdraft() -> None:
+    """Under "end" it is left alone; an overdraft is what is used beyond the budget."""
+    call = CallShape(RequestSize(10, 40), output_cap=490)
+    manager = governed(1_000, min_reserve=300, on_exceeded="end")
+    manager.record_usage("writer", 800)
+    text = refused(manager, call)
+    assert "Its reserve, 300, is kept for its closing call." in text
+    assert "overdraft" not in text
+    over = governed(1_000, min_reserve=300, on_exceeded="end")
+    with pytest.raises(BudgetExceededError):
+        over.record_usage("writer", 1_040)
+    assert "closing call. 40 are overdraft, which is paid first." in refused(over, call)
+
+
 def test_a_top_up_that_is_named_is_one_that_may_be() -> None:
     """An overdraft may be larger than any one amount."""
     manager = BudgetManager()
