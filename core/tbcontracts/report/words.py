@@ -102,14 +102,14 @@ def reason_of(denial: Denial, amounts: Amounts) -> str:
     own = f"it had {amounts.full(denial.entry.remaining)} left of its own"
     if denial.entry.remaining < 0:
         own = f"it was overdrawn by {amounts.full(-denial.entry.remaining)}, which is paid first"
+    if denial.code == "reserve_kept" or (denial.code == "budget_exceeded" and denial.kept):
+        own += ", and its reserve is kept for the call that closes its work"
     reach = _reach(denial, amounts)
     score, threshold = denial.entry.facts.get("score"), denial.entry.facts.get("threshold")
     scored = f"scored {score}, and at {threshold}" if score is not None else "is good enough:"
     known = {
         "budget_exceeded": f"It {asked}; {own}. {reach}",
-        "reserve_kept": (
-            f"It {asked}; {own}, and its reserve is kept for the call that closes its work. {reach}"
-        ),
+        "reserve_kept": f"It {asked}; {own}. {reach}",
         "fragmented": (
             f"It {asked}; {own}. The 64 largest gifts that it may take do not add up to that, and "
             "more donors are not asked for one call."

@@ -34,6 +34,7 @@ from tbcontracts.report.view import (
     ReportView,
     view_of,
 )
+from tbcontracts.report.words import Amounts, reason_of
 
 
 def team(*more: tuple[Command, float]) -> History:
@@ -160,6 +161,23 @@ def test_what_an_overdrawn_agent_lacks_counts_the_overdraft() -> None:
     (denial,) = seen(history).denials
     assert denial.available == 0
     assert denial.lacking == 4_200 + 10
+    assert "its reserve is kept" not in reason_of(denial, Amounts("tokens"))
+
+
+@pytest.mark.parametrize("used", [500, 800])
+def test_what_an_agent_lacks_that_keeps_its_reserve_counts_the_reserve(used: int) -> None:
+    """Under "end", whether a part of the rest is free or none; the page says why, as the error."""
+    manager = BudgetManager(clock=lambda: START)
+    manager.register_agent("writer", max_tokens=1_000, min_reserve=300, on_exceeded="end")
+    manager.record_usage("writer", used)
+    with pytest.raises(BudgetExceededError) as caught:
+        manager.reserve("writer", 600)
+    (denial,) = view_of(manager.statement(), manager.journal(), "default").denials
+    assert denial.code == caught.value.code == "budget_exceeded"
+    assert denial.lacking == caught.value.lacking == used - 100
+    assert "its reserve is kept for the call that closes its work" in reason_of(
+        denial, Amounts("tokens")
+    )
 
 
 def test_repeated_refusals_are_counted_although_they_write_no_entry() -> None:
