@@ -49,7 +49,8 @@ def _why(entry: JournalEntry, amount: Figure) -> str:
         return f"{why}: score {facts['score']:g}, threshold {facts['threshold']:g}"
     if "model" in facts:
         why += f" of {facts['model']!r}"
-    return f"{why}: {amount(facts.get('available', 0))} could be reached"
+    kept = f", {amount(facts['leave'])} is kept" if facts.get("leave") else ""
+    return f"{why}: {amount(facts.get('available', 0))} could be reached{kept}"
 
 
 def _from(entry: JournalEntry, amount: Figure) -> str:

@@ -80,27 +80,16 @@ class Denial(NamedTuple):
             return None
         if self.available:
             return max(0, self.entry.amount - self.available)
-        reach = self._reach
-        return None if reach is None else max(0, self.entry.amount - reach + self.kept)
+        own, pool, others = self.entry.remaining, self.books.pool, self.books.could_give
+        if pool is None or others is None:
+            return None
+        return max(0, self.entry.amount + self.kept - own - pool - others)
 
     @property
     def kept(self) -> int:
-        """What it had to leave for its closing call: its reserve, or 0.
-
-        The journal does not say so. It shows where a hold could reach less than there was, by the
-        reserve, or nothing at all of what was no more than the reserve.
-        """
-        reach, available, reserve = self._reach, self.available, self.books.taker.reserve or 0
-        if reach is None or available is None or self.code not in BUDGET_CODES:
-            return 0
-        missed = reach - available
-        return reserve if missed == reserve or (available == 0 < missed < reserve) else 0
-
-    @property
-    def _reach(self) -> int | None:
-        """What the agent, the pool and the others had for it, an overdraft taken off."""
-        pool, others = self.books.pool, self.books.could_give
-        return None if pool is None or others is None else self.entry.remaining + pool + others
+        """What it had to leave for its closing call: its reserve, or 0."""
+        found = self.entry.facts.get("leave")
+        return found if isinstance(found, int) else 0
 
 
 def denial_at(call: int, entry: JournalEntry, replay: Replay) -> Denial:

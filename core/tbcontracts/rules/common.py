@@ -156,7 +156,27 @@ def denied(account: Account, requested: int, available: int, code: str, seq: int
     return Denied(name, requested, max(0, available), lacking, code, seq)
 
 
-def log_denial(books: Books, account: Account, denial: Denied, model: str | None = None) -> Denied:
+def why(denial: Denied, model: str | None = None, leave: int = 0) -> dict[str, Any]:
+    """Return the facts of a journal entry about a denial.
+
+    Args:
+        denial: The denial.
+        model: Whose price was wanted, if that is why.
+        leave: What the hold had to leave to its agent.
+    """
+    facts: dict[str, Any] = {"code": denial.code, "available": denial.available}
+    if denial.score is not None:
+        facts |= {"score": denial.score, "threshold": denial.threshold}
+    if model is not None:
+        facts["model"] = model
+    if leave:
+        facts["leave"] = leave
+    return facts
+
+
+def log_denial(
+    books: Books, account: Account, denial: Denied, model: str | None = None, leave: int = 0
+) -> Denied:
     """Put a denial on the books; one that repeats the agent's last one is only counted."""
     account.denials += 1
     same: tuple[object, ...] = (denial.code, denial.requested, denial.available)
@@ -165,11 +185,7 @@ def log_denial(books: Books, account: Account, denial: Denied, model: str | None
     if account.last_denial == same:
         return denial._replace(seq=books.seq)
     account.last_denial = same
-    facts: dict[str, Any] = {"code": denial.code, "available": denial.available}
-    if denial.score is not None:
-        facts |= {"score": denial.score, "threshold": denial.threshold}
-    if model is not None:
-        facts["model"] = model
+    facts = why(denial, model, leave)
     return denial._replace(seq=books.log("denied", account, denial.requested, None, (), facts))
 
 

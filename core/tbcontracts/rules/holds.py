@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from typing import Any
 
 from tbcontracts.books import DENIAL_KEY_TTL_S, KEY_TTL_S, Account, Books, HoldRecord, Resolution
 from tbcontracts.checks import check_amount, check_seconds
@@ -25,6 +24,7 @@ from tbcontracts.rules.common import (
     replayed,
     resolved_before,
     take_back,
+    why,
 )
 
 SWEEP_MOST = 16
@@ -57,7 +57,7 @@ def reserve(books: Books, command: Reserve) -> Reply:
     elif observed:
         reply = _grant_anyway(books, account, command, denial)
     else:
-        reply = _refuse(books, account, denial)
+        reply = _refuse(books, account, denial, leave=command.leave)
     if command.key is not None:
         ttl_s = DENIAL_KEY_TTL_S if isinstance(reply, Denied) else max(KEY_TTL_S, 2 * command.ttl_s)
         books.remember(command.key, fingerprint(command), reply, ttl_s)
@@ -118,10 +118,7 @@ def _grant_anyway(books: Books, account: Account, command: Reserve, denial: Deni
     account.denials += 1
     hold = _open_hold(books, command, 0)
     hold.enforcement = "let_through"
-    facts: dict[str, Any] = {"code": denial.code, "available": denial.available}
-    if denial.score is not None:
-        facts |= {"score": denial.score, "threshold": denial.threshold}
-    facts["sizing"] = command.sizing
+    facts = {**why(denial, leave=command.leave), "sizing": command.sizing}
     seq = books.log("would_deny", account, command.amount, command.hold_id, (), facts)
     return Granted(command.hold_id, command.agent, 0, hold.expires_at, (), seq, denial)
 
@@ -146,17 +143,17 @@ def refuse(books: Books, command: Refuse) -> Reply:
     if account.tracked:
         books.accounts.setdefault(command.agent, account)
     account.denials += 1
-    facts: dict[str, object] = {"code": command.code, "available": denial.available}
-    if command.model is not None:
-        facts["model"] = command.model
+    facts = why(denial, command.model)
     return denial._replace(seq=books.log("would_deny", account, amount, facts=facts))
 
 
-def _refuse(books: Books, account: Account, denial: Denied, model: str | None = None) -> Denied:
+def _refuse(
+    books: Books, account: Account, denial: Denied, model: str | None = None, leave: int = 0
+) -> Denied:
     """Put a refusal on the books; a name without a contract gets its line for it."""
     if account.tracked:
         books.accounts.setdefault(denial.agent, account)
-    return log_denial(books, account, denial, model)
+    return log_denial(books, account, denial, model, leave)
 
 
 def void(books: Books, command: Void) -> Reply:

@@ -272,8 +272,23 @@ local function denied(account, asked, reach, code)
   }
 end
 
+-- The facts of an entry about a denial, without the brace at their end: the model is JSON.
+local function why(denial, model, leave)
+  local facts = string.format('{"code":%s,"available":%.0f', cjson.encode(denial[6]), denial[4])
+  if denial[8] then
+    facts = facts .. string.format(',"score":%.17g,"threshold":%.17g', denial[8], denial[9])
+  end
+  if model then
+    facts = facts .. ',"model":' .. model
+  end
+  if leave and leave > 0 then
+    facts = facts .. string.format(',"leave":%.0f', leave)
+  end
+  return facts
+end
+
 -- Puts a denial on the books; one that repeats the agent's last one is only counted.
-local function log_denial(account, denial, model)
+local function log_denial(account, denial, model, leave)
   local code, asked, reach = denial[6], denial[3], denial[4]
   account[DENIALS] = account[DENIALS] + 1
   touch(account)
@@ -283,14 +298,7 @@ local function log_denial(account, denial, model)
     return denial
   end
   account[SAID] = { code, asked, reach, model }
-  local facts = string.format('{"code":%s,"available":%.0f', cjson.encode(code), reach)
-  if denial[8] then
-    facts = facts .. string.format(',"score":%.17g,"threshold":%.17g', denial[8], denial[9])
-  end
-  if model then
-    facts = facts .. ',"model":' .. model
-  end
-  denial[7] = log('denied', account, asked, nil, nil, facts .. '}')
+  denial[7] = log('denied', account, asked, nil, nil, why(denial, model, leave) .. '}')
   return denial
 end
 

@@ -17,9 +17,7 @@ local denial = denied(account, amount, remaining(account), code)
 enter(account)
 if observed then
   account[DENIALS] = account[DENIALS] + 1
-  local facts = string.format('{"code":%s,"available":%.0f', cjson.encode(code), denial[4])
-  facts = facts .. (model and ',"model":' .. model or '') .. '}'
-  denial[7] = log('would_deny', account, amount, nil, nil, facts)
+  denial[7] = log('would_deny', account, amount, nil, nil, why(denial, model) .. '}')
 else
   log_denial(account, denial, model)
 end

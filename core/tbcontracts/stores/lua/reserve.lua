@@ -63,11 +63,7 @@ local function grant_anyway(account, denial)
   account[DENIALS] = account[DENIALS] + 1
   local reply = { 'granted', hold_id, name, 0, 0, {}, 0, denial }
   open_hold(0, 'let_through', reply)
-  local said = string.format('{"code":"%s","available":%.0f', denial[6], denial[4])
-  if denial[8] then
-    said = said .. string.format(',"score":%.17g,"threshold":%.17g', denial[8], denial[9])
-  end
-  said = said .. ',"sizing":' .. sizing .. '}'
+  local said = why(denial, nil, leave) .. ',"sizing":' .. sizing .. '}'
   reply[7] = log('would_deny', account, amount, hold_id, nil, said)
   return reply
 end
@@ -109,7 +105,7 @@ elseif trial then
   reply = denial
 else
   enter(account)
-  reply = log_denial(account, denial)
+  reply = log_denial(account, denial, nil, leave)
 end
 local refused = reply[1] == 'denied'
 if not (refused and trial) then
