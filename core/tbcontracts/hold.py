@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -49,7 +50,7 @@ def only_if_open(granted: Granted, command: Reserve) -> Iterator[None]:
 _VOIDED = Resolution("voided")
 
 
-class AnyHold:
+class AnyHold(ABC):
     """What a hold knows, whichever way it is ended."""
 
     def __init__(self, scope: str, tokens: int, granted: Granted) -> None:
@@ -89,9 +90,9 @@ class AnyHold:
         return self._granted.seq == 0
 
     @property
+    @abstractmethod
     def resolved(self) -> bool:
         """Whether it was ended in this process."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         """Show whose it is and how large."""
@@ -111,9 +112,9 @@ class AnyHold:
         return how_it_ended(ending, hold_tokens=self.tokens, input_tokens=None)
 
     @property
+    @abstractmethod
     def _in_usd(self) -> bool:
         """Whether its books are in dollars."""
-        raise NotImplementedError
 
 
 class Hold(AnyHold):
